@@ -1,0 +1,214 @@
+# prepare -> environment -> proof and rounds of each leg -> record -> report
+#
+#   snakemake --cores 1 reports/summary.html            everything of config/config.yaml
+#   snakemake --cores 1 python                          one language: reports/python/summary.html
+#   snakemake --cores 1 reports/records/quick/cpu-fp32/python/numpy/cnn.json
+#   snakemake --cores 1 --config profile=smoke data=synthetic
+import json
+import os
+import sys
+
+from rosetta.config import ConfigError, load
+from rosetta.environments import situation
+from rosetta.frameworks import LANGUAGES
+from rosetta.plan import Plan
+from rosetta.tasks import TASKS
+
+try:
+    plan = Plan.of(load(config))
+except ConfigError as error:
+    raise WorkflowError(str(error))
+every = Plan.of(plan.settings, ["*"])
+
+# The steps read the settings from a variable and not from their command lines, so that a changed setting reruns only
+# the steps that name it in their params. Snakemake may have been called by its path, its environment not being active.
+here = os.path.dirname(sys.executable)
+os.environ.update(
+    ROSETTA_CONFIG=json.dumps(config),
+    ROSETTA_WORKDIR=os.getcwd(),
+    PATH=os.pathsep.join([here, *os.get_exec_path()]),
+)
+
+
+envvars:
+    "PATH",
+    "ROSETTA_CONFIG",
+    "ROSETTA_WORKDIR",
+
+
+wildcard_constraints:
+    language="|".join(LANGUAGES),
+    framework="[a-z0-9-]+",
+    task="|".join(TASKS),
+    environment="[a-z0-9_]+",
+    arrays=r"arrays|synthetic|pictures-\d+",
+
+
+RESULTS = ("summary.html", "summary.md", "results.csv", "results.parquet")
+RECORDS = str(every.records)
+LEG = "{language}/{framework}/{task}"
+
+
+def leg_of(wildcards):
+    return every.leg(LEG.format(**wildcards))
+
+
+def records_of(language=None):
+    return [plan.record(leg) for leg in plan.legs if language in (None, leg.framework.language)]
+
+
+def data_of(task):
+    return [plan.arrays(task) / "manifest.json", plan.weights(task) / "manifest.json"]
+
+
+def needs_of(leg):
+    """What a proof and a round read: a newer one of these calls for a new run."""
+    return [*leg.sources(), *data_of(leg.task), plan.environment(leg.framework.environment)]
+
+
+rule all:
+    input:
+        "reports/summary.html",
+
+
+for language in LANGUAGES:
+
+    rule:
+        name:
+            language
+        input:
+            f"reports/{language}/summary.html",
+
+
+rule report:
+    input:
+        records_of(),
+    output:
+        expand("reports/{file}", file=RESULTS),
+    log:
+        "reports/logs/report.log",
+    conda:
+        "environment.yml"
+    shell:
+        "rosetta step report reports {input} 2>&1 | tee {log}"
+
+
+rule language_report:
+    input:
+        lambda wildcards: records_of(wildcards.language),
+    output:
+        expand("reports/{{language}}/{file}", file=RESULTS),
+    log:
+        "reports/logs/report-{language}.log",
+    conda:
+        "environment.yml"
+    shell:
+        "rosetta step report reports/{wildcards.language} {input} 2>&1 | tee {log}"
+
+
+rule arrays:
+    output:
+        "shared_data/{task}/{arrays}/manifest.json",
+    params:
+        settings=lambda wildcards: plan.data_settings(TASKS[wildcards.task]),
+    log:
+        "reports/logs/arrays-{task}-{arrays}.log",
+    conda:
+        "environment.yml"
+    shell:
+        "rosetta step arrays {wildcards.task} 2>&1 | tee {log}"
+
+
+rule weights:
+    output:
+        "shared_data/{task}/weights/manifest.json",
+    log:
+        "reports/logs/weights-{task}.log",
+    conda:
+        "environment.yml"
+    shell:
+        "rosetta step weights {wildcards.task} 2>&1 | tee {log}"
+
+
+rule golden:
+    input:
+        lambda wildcards: data_of(TASKS[wildcards.task]),
+    output:
+        "shared_data/{task}/golden/{golden}.npz",
+    log:
+        "reports/logs/golden-{task}-{golden}.log",
+    conda:
+        "environment.yml"
+    shell:
+        "rosetta step golden {wildcards.task} 2>&1 | tee {log}"
+
+
+rule environment:
+    output:
+        f"shared_data/environments/{{environment}}-{plan.settings.device}-{plan.settings.deployment}.json",
+    params:
+        situation=lambda wildcards: json.dumps(situation(wildcards.environment, plan.settings)),
+    log:
+        "reports/logs/environment-{environment}.log",
+    conda:
+        "environment.yml"
+    shell:
+        "rosetta step environment {wildcards.environment} 2>&1 | tee {log}"
+
+
+rule proof:
+    input:
+        lambda wildcards: needs_of(leg_of(wildcards)),
+        golden=lambda wildcards: plan.golden(TASKS[wildcards.task]),
+    output:
+        f"{RECORDS}/{LEG}/proof.json",
+    params:
+        settings=lambda wildcards: plan.proof_settings(leg_of(wildcards)),
+    log:
+        f"reports/logs/proof-{LEG}.log",
+    conda:
+        "environment.yml"
+    threads: workflow.cores
+    priority: len(every.runs()) + 1
+    shell:
+        "rosetta step proof {wildcards.language}/{wildcards.framework}/{wildcards.task} 2>&1 | tee {log}"
+
+
+# A rule of its own for each leg and round, because only rules have priorities: they keep the shuffled order.
+for place, (leg, number) in enumerate(reversed(every.runs()), start=1):
+
+    rule:
+        name:
+            f"round_{number}_{leg.identifier}"
+        input:
+            needs_of(leg),
+            # Proven first, but a new proof of the same code does not ask for new timings.
+            proof=ancient(plan.proof(leg)),
+        output:
+            plan.round(leg, number),
+        params:
+            settings=plan.round_settings(leg),
+            leg=leg.name,
+            number=number,
+        log:
+            f"reports/logs/round-{number}-{leg.name}.log",
+        conda:
+            "environment.yml"
+        threads: workflow.cores
+        priority: place
+        shell:
+            "rosetta step round {params.leg} {params.number} 2>&1 | tee {log}"
+
+
+rule record:
+    input:
+        lambda wildcards: plan.proof(leg_of(wildcards)),
+        lambda wildcards: [plan.round(leg_of(wildcards), i + 1) for i in range(plan.settings.rounds)],
+    output:
+        f"{RECORDS}/{LEG}.json",
+    log:
+        f"reports/logs/record-{LEG}.log",
+    conda:
+        "environment.yml"
+    shell:
+        "rosetta step gather {wildcards.language}/{wildcards.framework}/{wildcards.task} 2>&1 | tee {log}"

@@ -1,0 +1,75 @@
+"""PyTorch: the GRU on IMDB."""
+
+import torch
+from setup import DTYPES, setup, synchronize  # noqa: F401
+from torch import nn
+from torch.nn import functional as F
+
+# Setup: nn.GRU is the canonical form (gates r, z, n; two biases; reset after the product); only its names differ.
+NAMES = {
+    "embedding.weight": "embedding.weight",
+    "gru.weight_ih": "gru.weight_ih_l0",
+    "gru.weight_hh": "gru.weight_hh_l0",
+    "gru.bias_ih": "gru.bias_ih_l0",
+    "gru.bias_hh": "gru.bias_hh_l0",
+    "dense.weight": "dense.weight",
+    "dense.bias": "dense.bias",
+}
+
+
+class RNN(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(30_000, 125)
+        self.gru = nn.GRU(125, 100, batch_first=True)
+        self.dense = nn.Linear(100, 2)
+
+    def forward(self, x):
+        _, h = self.gru(self.embedding(x))
+        return self.dense(h[0])
+
+
+# Build
+def build(task, weights):
+    device = setup(task)
+    model = RNN().to(device, DTYPES[task.precision])
+    model.task = task
+    load(model, weights)
+    return model
+
+
+def load(model, weights):
+    model.load_state_dict({NAMES[name]: torch.tensor(array) for name, array in weights.items()})
+    task = model.task
+    model.optimizer = torch.optim.Adam(
+        model.parameters(), task.learning_rate, (task.beta1, task.beta2), task.epsilon, fused=True
+    )
+
+
+def place(model, array):
+    return torch.tensor(array).to(model.dense.weight.device)
+
+
+# Train
+def train(model, x, y, order):
+    model.train()
+    losses = []
+    for batch in torch.as_tensor(order, device=y.device).split(model.task.batch):
+        model.optimizer.zero_grad()
+        loss = F.cross_entropy(model(x[batch]), y[batch])
+        loss.backward()
+        model.optimizer.step()
+        losses.append(loss.detach())
+    return torch.stack(losses).cpu()
+
+
+# Predict
+@torch.inference_mode()
+def predict(model, x):
+    model.eval()
+    return torch.cat([model(part) for part in x.split(model.task.batch)]).cpu()
+
+
+def weights(model):
+    state = model.state_dict()
+    return {name: state[own].detach().cpu().numpy().copy() for name, own in NAMES.items()}

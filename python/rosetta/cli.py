@@ -1,0 +1,359 @@
+"""The command line. Exit codes: 0 all well, 1 a leg did not end as ok, 2 wrong usage or setting, 3 a leg cannot run here."""
+
+import json
+import os
+import signal
+import sys
+import webbrowser
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from rosetta import __version__, config, frameworks
+from rosetta.config import ConfigError
+from rosetta.plan import REPORTS, Plan
+from rosetta.tasks import TASKS
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="One network, every framework, three languages, the same numbers.\n\n"
+    "Exit codes: 0 all well; 1 a leg failed, or computes something else; 2 a wrong name or setting; 3 a leg cannot run here.",
+    epilog="Example: `rosetta run python/numpy/cnn r/base/cnn -c profile=smoke`",
+)
+step = typer.Typer(no_args_is_help=True, help="Single steps, as the pipeline runs them.")
+app.add_typer(step, name="step", hidden=True)
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--config", "-c", metavar="KEY=VALUE", help="Overrides a key of config/config.yaml; again for more."),
+]
+Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+MARKS = {"ok": "green", "variant": "yellow", "unavailable": "yellow"}
+
+
+class Typo(Exception):
+    """A wrong word on the command line."""
+
+
+@contextmanager
+def plain_errors():
+    """Every expected error is one line on standard error; the working folder is the pipeline's."""
+    from rosetta import data, records
+    from rosetta.measuring import workdir
+
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        os.chdir(workdir())
+        yield
+    except (ConfigError, Typo) as error:
+        err.print(f"rosetta: {error}", markup=False)
+        raise typer.Exit(2) from None
+    except (data.DataError, records.RecordError) as error:
+        err.print(f"rosetta: {error}", markup=False)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        err.print("rosetta: interrupted; what was finished before is kept")
+        raise typer.Exit(130) from None
+
+
+def settings(overrides: list[str] | None) -> config.Settings:
+    """The settings under `KEY=VALUE` words, values read as YAML; a dot reaches into a mapping."""
+    values = json.loads(os.environ.get("ROSETTA_CONFIG", "{}"))
+    for word in overrides or []:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise Typo(f"--config {word}: write KEY=VALUE, such as profile=smoke")
+        *path, last = key.split(".")
+        inner = values
+        for part in path:
+            inner = inner.setdefault(part, {})
+        inner[last] = yaml.safe_load(value)
+    return config.load(values)
+
+
+@app.callback(invoke_without_command=True)
+def main(version: Annotated[bool, typer.Option("--version", help="Shows the version and ends.")] = False):
+    if version:
+        out.print(f"rosetta {__version__}")
+        raise typer.Exit
+
+
+@app.command("list", epilog="Example: `rosetta list --json`")
+def list_legs(as_json: Json = False):
+    """Shows every leg: what can be run."""
+    with plain_errors():
+        legs = frameworks.discover()
+        if as_json:
+            rows = [
+                {"leg": leg.name, "title": leg.framework.title, "task": leg.task.title, "environment": leg.framework.environment,
+                 "devices": leg.framework.devices, "precisions": leg.framework.precisions, "homepage": leg.framework.homepage}
+                for leg in legs
+            ]  # fmt: skip
+            print(json.dumps(rows, indent=1))
+            return
+        table = Table("leg", "framework", "task", "devices", "precisions", box=None)
+        for leg in legs:
+            f = leg.framework
+            table.add_row(leg.name, f.title, leg.task.title, " ".join(f.devices), " ".join(f.precisions))
+        out.print(table)
+
+
+@app.command(epilog="Example: `rosetta doctor -c device=cuda`")
+def doctor(as_json: Json = False, overrides: Overrides = None):
+    """Says of each leg whether it is ready, or what is missing and the command that mends it. Installs nothing."""
+    with plain_errors():
+        from rosetta import diagnosis
+
+        found = diagnosis.examine(Plan.of(settings(overrides), ["*"]))
+        if as_json:
+            print(json.dumps(found, indent=1))
+        else:
+            diagnosis.show(found, out)
+
+
+@app.command(epilog="Example: `rosetta prepare cnn -c data=synthetic`")
+def prepare(
+    tasks: Annotated[list[str] | None, typer.Argument(help="cnn, rnn, resnet50; default: all")] = None,
+    overrides: Overrides = None,
+):
+    """Prepares the shared data: arrays, initial weights, golden values."""
+    with plain_errors():
+        from rosetta import measuring
+
+        plan = Plan.of(settings(overrides))
+        for name in tasks or TASKS:
+            if name not in TASKS:
+                raise Typo(f"there is no task {name!r}; choose from {', '.join(TASKS)}")
+            statement = measuring.ensure_data(plan, TASKS[name], say)["statement"]
+            out.print(f"{name}: {statement}", markup=False)
+
+
+@app.command(epilog="Example: `rosetta setup julia r`")
+def setup(
+    names: Annotated[list[str] | None, typer.Argument(help="environments; default: all")] = None,
+    overrides: Overrides = None,
+):
+    """Makes the environments that legs run in, and tries again what could not be had."""
+    with plain_errors():
+        from rosetta import measuring
+
+        plan = Plan.of(settings(overrides), ["*"])
+        known = sorted({leg.framework.environment for leg in plan.legs})
+        worst = 0
+        for name in names or known:
+            if name not in known:
+                raise Typo(f"there is no environment {name!r}; choose from {', '.join(known)}")
+            found = measuring.provide(plan, name, say)
+            out.print(f"{name}: {found['status']}{': ' + found['reason'] if found['reason'] else ''}", markup=False)
+            worst = max(worst, 0 if found["status"] == "ready" else 3)
+        raise typer.Exit(worst)
+
+
+@app.command(epilog="Example: `rosetta run 'julia/*' r/base/rnn -c profile=smoke -c rounds=1`")
+def run(legs: Annotated[list[str], typer.Argument(help="legs or patterns")], overrides: Overrides = None):
+    """Proves and times legs, and writes their records. The report comes from `rosetta report`."""
+    with plain_errors():
+        from rosetta import measuring
+
+        plan = Plan.of(settings(overrides), legs)
+        prepare_all(plan)
+        for leg in plan.legs:
+            finish(measuring.prove(plan, leg, say))
+        for leg, number in plan.runs():
+            out.print(f"{leg.name}, round {number} of {plan.settings.rounds}", markup=False)
+            finish(measuring.measure(plan, leg, number, say, live))
+        raise typer.Exit(show([measuring.gather(plan, leg) for leg in plan.legs]))
+
+
+@app.command(epilog="Example: `rosetta verify python/pytorch`")
+def verify(
+    legs: Annotated[
+        list[str] | None, typer.Argument(help="legs or patterns; default: all of the configuration")
+    ] = None,
+    overrides: Overrides = None,
+):
+    """The proof alone: does each leg compute the same network as the float64 reference?"""
+    with plain_errors():
+        from rosetta import measuring
+
+        plan = Plan.of(settings(overrides), legs)
+        prepare_all(plan)
+        results = []
+        for leg in plan.legs:
+            record = measuring.prove(plan, leg, say)
+            results.append(record)
+            proof_line(record)
+        raise typer.Exit(code(results))
+
+
+@app.command(epilog="Example: `rosetta report --open`")
+def report(
+    show_it: Annotated[bool, typer.Option("--open", help="Opens the page in a browser.")] = False,
+    overrides: Overrides = None,
+):
+    """Makes the report from the records that are there, and says which are missing."""
+    with plain_errors():
+        from rosetta import records
+        from rosetta import report as pages
+
+        plan = Plan.of(settings(overrides))
+        paths = {leg.name: plan.record(leg) for leg in plan.legs}
+        missing = [name for name, path in paths.items() if not path.exists()]
+        for name in missing:
+            err.print(f"rosetta: no record of {name}; `rosetta run {name}` makes one", markup=False)
+        written = pages.write([records.read(path) for path in paths.values() if path.exists()], REPORTS)
+        for path in written:
+            out.print(str(path), markup=False)
+        if show_it:
+            webbrowser.open((REPORTS / "summary.html").resolve().as_uri())
+
+
+def say(text: str) -> None:
+    err.print(text, markup=False)
+
+
+def live(event: dict) -> None:
+    """A line for each phase, as it ends; the mean loss of each epoch."""
+    if event["event"] == "phase":
+        loss = f", loss {sum(event['losses']) / len(event['losses']):.4f}" if event.get("losses") else ""
+        accuracy = f", accuracy {event['accuracy']:.3f}" if "accuracy" in event else ""
+        out.print(f"  {event['phase'].replace('_', ' ')}: {event['seconds']:.3f} s{loss}{accuracy}", markup=False)
+
+
+def finish(record: dict) -> None:
+    if record["status"] != "ok":
+        out.print(f"  {record['leg']}: {record['status']}: {record['reason']}", markup=False)
+
+
+def prepare_all(plan: Plan) -> None:
+    from rosetta import measuring
+
+    for task in {leg.task.name: leg.task for leg in plan.legs}.values():
+        measuring.ensure_data(plan, task, say)
+    for name in sorted({leg.framework.environment for leg in plan.legs}):
+        measuring.provide(plan, name, say)
+
+
+def proof_line(record: dict) -> None:
+    worst = {}
+    for d in record["differences"]:
+        size = float("inf") if d["difference"] is None else d["difference"]
+        worst[d["precision"]] = max(worst.get(d["precision"], 0.0), size)
+    differences = ", ".join(f"{precision} {size:.1e}" for precision, size in worst.items())
+    style = MARKS.get(record["status"], "red")
+    out.print(f"[{style}]{record['status']:<11}[/] {record['leg']:<24} {differences} {escape(record['reason'])}")
+
+
+def show(legs: list[dict]) -> int:
+    table = Table("leg", "status", "median epoch, s", "accuracy", "reason", box=None)
+    for leg in legs:
+        phases = [phase for record in leg["rounds"] if record["status"] == "ok" for phase in record["phases"]]
+        epochs = sorted(phase["seconds"] for phase in phases if phase["phase"] == "epoch")
+        accuracy = [phase["accuracy"] for phase in phases if "accuracy" in phase]
+        median = f"{epochs[len(epochs) // 2]:.3f}" if epochs else ""
+        style = MARKS.get(leg["status"], "red")
+        table.add_row(
+            leg["leg"],
+            f"[{style}]{leg['status']}[/]",
+            median,
+            f"{accuracy[0]:.3f}" if accuracy else "",
+            escape(leg["reason"]),
+        )
+    out.print(table)
+    return code(legs)
+
+
+def code(results: list[dict]) -> int:
+    statuses = {record["status"] for record in results}
+    if statuses <= {"ok", "variant"}:
+        return 0
+    return 3 if statuses <= {"ok", "variant", "unavailable"} else 1
+
+
+# The pipeline's steps. They read the settings from ROSETTA_CONFIG and always write their output, whatever the leg did.
+
+
+@step.command("arrays")
+def step_arrays(task: str):
+    with plain_errors():
+        from rosetta import prepare as shared
+        from rosetta.data import Bars
+
+        shared.arrays(Plan.of(settings(None)), TASKS[task], Bars())
+
+
+@step.command("weights")
+def step_weights(task: str):
+    with plain_errors():
+        from rosetta import prepare as shared
+
+        shared.weights(Plan.of(settings(None)), TASKS[task])
+
+
+@step.command("golden")
+def step_golden(task: str):
+    with plain_errors():
+        from rosetta import prepare as shared
+
+        shared.golden(Plan.of(settings(None)), TASKS[task])
+
+
+@step.command("environment")
+def step_environment(name: str):
+    with plain_errors():
+        from rosetta import measuring
+
+        found = measuring.provide(Plan.of(settings(None)), name, say)
+        if found["reason"]:
+            say(f"{name}: {found['status']}: {found['reason']}")
+
+
+@step.command("proof")
+def step_proof(leg: str):
+    with plain_errors():
+        from rosetta import measuring
+
+        plan = Plan.of(settings(None), [leg])
+        proof_line(measuring.prove(plan, plan.legs[0], say))
+
+
+@step.command("round")
+def step_round(leg: str, number: int):
+    with plain_errors():
+        from rosetta import measuring
+
+        plan = Plan.of(settings(None), [leg])
+        finish(measuring.measure(plan, plan.legs[0], number, say, live))
+
+
+@step.command("gather")
+def step_gather(leg: str):
+    with plain_errors():
+        from rosetta import measuring
+
+        plan = Plan.of(settings(None), [leg])
+        measuring.gather(plan, plan.legs[0])
+
+
+@step.command("report")
+def step_report(folder: Path, paths: list[Path]):
+    with plain_errors():
+        from rosetta import records
+        from rosetta import report as pages
+
+        pages.write([records.read(path) for path in paths], folder)
+
+
+if __name__ == "__main__":
+    app()

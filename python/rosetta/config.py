@@ -1,0 +1,113 @@
+"""The settings of a run: config/config.yaml, the profile it names, and what the command line overrides."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from rosetta.tasks import TASKS
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / "config"
+
+
+class ConfigError(Exception):
+    """A setting that is unknown or impossible."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings, checked. `work` is {task: {batch, samples, epochs, test_samples}}."""
+
+    profile: str
+    legs: tuple[str, ...]
+    device: str
+    precision: str
+    threads: int
+    data: str
+    data_folder: str
+    accept_other_checksum: bool
+    deployment: str
+    rounds: int
+    warm_up: int
+    timeout_seconds: float
+    proof_steps: int
+    work: dict[str, dict[str, int]]
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def load(overrides: dict[str, Any] | None = None) -> Settings:
+    """The settings, or ConfigError with the key, what is wrong and what would be right.
+
+    Args:
+        overrides: keys of config.yaml or of a profile; a mapping is merged, anything else replaces.
+            Default: the JSON in the variable ROSETTA_CONFIG, which is how a pipeline hands its own down.
+    """
+    if overrides is None:
+        overrides = json.loads(os.environ.get("ROSETTA_CONFIG", "{}"))
+    values = {**yaml.safe_load((CONFIG / "config.yaml").read_text()), **overrides}
+    values = merge(merge(profile(values["profile"]), values), overrides)
+    if isinstance(values["legs"], str):
+        values["legs"] = values["legs"].split(",")
+    check(values)
+    return Settings(**{**values, "legs": tuple(values["legs"]), "threads": values["threads"] or usable_cores()})
+
+
+def profile(name: str) -> dict:
+    known = sorted(path.stem for path in (CONFIG / "profiles").glob("*.yaml"))
+    if name not in known:
+        raise ConfigError(
+            f"profile: there is no {name!r}; choose one of {', '.join(known)}, or add config/profiles/{name}.yaml"
+        )
+    return yaml.safe_load((CONFIG / "profiles" / f"{name}.yaml").read_text())
+
+
+def merge(base: dict, top: dict) -> dict:
+    merged = dict(base)
+    for key, value in top.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = merge(base[key], value) if both else value
+    return merged
+
+
+def check(values: dict) -> None:
+    schema = yaml.safe_load((CONFIG / "config.schema.yaml").read_text())
+    error = jsonschema.Draft202012Validator(schema).iter_errors(values)
+    if first := next(error, None):
+        key = ".".join(map(str, first.absolute_path))
+        message = f"{key}: {first.message}" if key else first.message
+        raise ConfigError(f"{message}; see config/config.yaml and config/config.schema.yaml")
+    for name, work in values["work"].items():
+        task = TASKS[name]
+        least = work["batch"] * (values["proof_steps"] if task.trained else 1)
+        for key, size in (("samples", task.train), ("test_samples", task.test)):
+            if task.trained and not 1 <= work[key] <= size:
+                raise ConfigError(f"work.{name}.{key}: {work[key]} is not between 1 and {size}, the size of the data")
+        if work["samples"] < work["batch"]:
+            raise ConfigError(f"work.{name}.samples: {work['samples']} is less than one batch of {work['batch']}")
+        if task.trained and least > task.train:
+            raise ConfigError(
+                f"work.{name}.batch: the proof's {values['proof_steps']} steps need {least} samples, there are {task.train}"
+            )
+        if not task.trained and work["samples"] % work["batch"]:
+            raise ConfigError(
+                f"work.{name}.samples: {work['samples']} is not a whole number of batches of {work['batch']}"
+            )
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: its affinity, bounded by the quota of its control group."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))

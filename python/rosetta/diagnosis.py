@@ -1,0 +1,90 @@
+"""What `rosetta doctor` finds: of each leg whether it is ready, and what the machine is like right now."""
+
+import json
+
+import threadpoolctl
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from rosetta import environments, machine
+from rosetta.frameworks import Leg, unsupported
+from rosetta.measuring import BUSY_PERCENT
+from rosetta.plan import Plan
+
+
+def examine(plan: Plan) -> dict:
+    """{"machine", "threads", "blas", "other_load_percent", "legs": [{"leg", "state", "reason", "mend"}]}. Changes nothing."""
+    found = {name: environment(plan, name) for name in sorted({leg.framework.environment for leg in plan.legs})}
+    return {
+        "machine": machine.facts(),
+        "device": plan.settings.device,
+        "threads": plan.settings.threads,
+        "blas": [
+            f"{pool['internal_api']} {pool['version']}"
+            for pool in threadpoolctl.threadpool_info()
+            if pool["user_api"] == "blas"
+        ],
+        "other_load_percent": machine.other_load(1.0),
+        "environments": found,
+        "legs": [leg_state(plan, leg, found[leg.framework.environment]) for leg in plan.legs],
+    }
+
+
+def environment(plan: Plan, name: str) -> dict:
+    """State of an environment by the marker that its set-up left, and the language that is at hand."""
+    module = environments.toolchain(name)
+    marker = plan.environment(name)
+    language = module.find() if module else None
+    if marker.exists():
+        made = json.loads(marker.read_text())
+        if made["lock"] == environments.lock_sha256(name):
+            mend = f"rosetta setup {name}" if made["reason"] else ""
+            return {
+                "state": made["status"],
+                "reason": made["reason"],
+                "mend": mend,
+                "language": language,
+                "toolchain": made["toolchain"],
+            }
+    return {
+        "state": "not set up",
+        "reason": "its environment has not been made yet",
+        "mend": f"rosetta setup {name}",
+        "language": language,
+    }
+
+
+def leg_state(plan: Plan, leg: Leg, found: dict) -> dict:
+    if reason := unsupported(leg, plan.settings):
+        return {"leg": leg.name, "state": "unsupported", "reason": reason, "mend": ""}
+    return {"leg": leg.name, "state": found["state"], "reason": found["reason"], "mend": found["mend"]}
+
+
+def show(found: dict, out: Console) -> None:
+    facts = found["machine"]
+    out.print(
+        f"{facts['processor']}, {found['threads']} threads of {facts['threads']}, {facts['memory_gib']} GiB, {facts['system']}",
+        markup=False,
+    )
+    gpus = ", ".join(f"{gpu['name']} (driver {gpu['driver']})" for gpu in facts["gpus"]) or "no NVIDIA GPU"
+    out.print(f"{gpus}; BLAS of the harness: {', '.join(found['blas']) or 'unknown'}", markup=False)
+    load = found["other_load_percent"]
+    out.print(
+        f"other load: {load:.0f} %{' - too busy for numbers that can be trusted' if load > BUSY_PERCENT else ''}",
+        markup=False,
+    )
+    for name, made in found["environments"].items():
+        chain = made.get("toolchain") or {}
+        if chain:
+            words = [
+                f"{key} {chain[key]}"
+                for key in ("version", "bridge", "optimization", "blas", "origin", "warning")
+                if chain.get(key)
+            ]
+            out.print(f"{name}: {'; '.join(words)}", markup=False)
+    table = Table("leg", "state", "what is missing", "what mends it", box=None)
+    for leg in found["legs"]:
+        style = "green" if leg["state"] == "ready" else "yellow"
+        table.add_row(leg["leg"], f"[{style}]{leg['state']}[/]", escape(leg["reason"]), leg["mend"])
+    out.print(table)

@@ -1,0 +1,124 @@
+"""Frameworks and legs: found by their folders, described by their framework.toml."""
+
+import fnmatch
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from rosetta.config import ROOT, ConfigError, Settings
+from rosetta.tasks import TASKS, Task
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+LANGUAGES = {"python": ".py", "julia": ".jl", "r": ".R"}
+
+
+@dataclass(frozen=True)
+class Framework:
+    """A folder LANGUAGE/frameworks/NAME with a framework.toml and a file for each task.
+
+    Attributes:
+        environment: the set of packages its legs run in; python/environments holds its requirements and their lock.
+        precisions: what it can compute; fp64 is for the proof alone.
+        computes: the one precision it has, where it cannot follow the one asked for; else empty.
+        libraries: Python modules whose versions are recorded.
+    """
+
+    name: str
+    title: str
+    language: str
+    homepage: str
+    environment: str
+    tasks: tuple[str, ...]
+    devices: tuple[str, ...]
+    precisions: tuple[str, ...]
+    libraries: tuple[str, ...]
+    upstream: str
+    summary: str
+    computes: str = ""
+    variant: str = ""
+
+    @property
+    def folder(self) -> Path:
+        return ROOT / self.language / "frameworks" / self.name
+
+
+@dataclass(frozen=True)
+class Leg:
+    framework: Framework
+    task: Task
+
+    @property
+    def name(self) -> str:
+        return f"{self.framework.language}/{self.framework.name}/{self.task.name}"
+
+    @property
+    def identifier(self) -> str:
+        """The name as one word."""
+        return self.name.replace("/", "_").replace("-", "_")
+
+    @property
+    def file(self) -> Path:
+        return self.framework.folder / (self.task.name + LANGUAGES[self.framework.language])
+
+    def sources(self) -> list[Path]:
+        """Everything whose change calls for a new run: the framework's folder, and the code that drives and times it."""
+        suffix = LANGUAGES[self.framework.language]
+        own = [path for path in self.framework.folder.glob("*" + suffix) if path.stem not in TASKS or path == self.file]
+        halves = {"python": [], "julia": [ROOT / "julia" / "rosetta.jl"], "r": [ROOT / "r" / "rosetta.R"]}
+        worker = (ROOT / "python" / "rosetta" / "worker").glob("*.py")
+        return sorted([*own, *halves[self.framework.language], *worker])
+
+
+def read(path: Path) -> Framework:
+    values = tomllib.loads(path.read_text())
+    fields = Framework.__dataclass_fields__
+    unknown = sorted(set(values) - set(fields))
+    missing = sorted(name for name, field in fields.items() if name not in values and field.default != "")
+    if unknown or missing:
+        faults = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(missing)
+        raise ConfigError(
+            f"{path.relative_to(ROOT)}: {'; '.join(faults)}; compare python/frameworks/numpy/framework.toml"
+        )
+    return Framework(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+def discover() -> list[Leg]:
+    """Every leg of every framework, Python first, in a fixed order."""
+    legs = []
+    for language in LANGUAGES:
+        for path in sorted((ROOT / language / "frameworks").glob("*/framework.toml")):
+            framework = read(path)
+            legs.extend(Leg(framework, TASKS[task]) for task in framework.tasks)
+    return legs
+
+
+def select(patterns: tuple[str, ...] | list[str]) -> list[Leg]:
+    """Legs whose names match a pattern; ConfigError for a pattern that matches none."""
+    legs = discover()
+    for pattern in patterns:
+        if not any(matches(leg, pattern) for leg in legs):
+            raise ConfigError(
+                f"no leg is called {pattern!r}; `rosetta list` shows all: {', '.join(leg.name for leg in legs)}"
+            )
+    return [leg for leg in legs if any(matches(leg, pattern) for pattern in patterns)]
+
+
+def matches(leg: Leg, pattern: str) -> bool:
+    """`python/numpy/cnn`, `*/cnn`, and `python` or `python/numpy` for everything below."""
+    return fnmatch.fnmatchcase(leg.name, pattern) or leg.name.startswith(pattern.rstrip("/") + "/")
+
+
+def unsupported(leg: Leg, settings: Settings) -> str:
+    """Why a leg cannot do what the settings ask for; empty when it can."""
+    framework = leg.framework
+    if settings.device not in framework.devices:
+        return f"{framework.title} has no {settings.device} here: its devices are {', '.join(framework.devices)}"
+    if settings.precision not in framework.precisions:
+        return (
+            f"{framework.title} has no {settings.precision} here: its precisions are {', '.join(framework.precisions)}"
+        )
+    return ""

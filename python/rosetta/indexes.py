@@ -1,0 +1,52 @@
+"""Where packages come from: pip's configuration, in uv's words.
+
+uv does not read pip's configuration; whoever has set an index or a folder of wheels for pip expects it to count here too.
+Standard library only: the first set-up runs this before anything is installed.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+NAMES = {"index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX", "find-links": "UV_FIND_LINKS"}
+
+
+def pip_settings() -> dict[str, str]:
+    """{option: value} of pip's files and variables, the strongest source last; empty without a pip."""
+    for python in (sys.executable, "python3"):
+        command = [python, "-m", "pip", "config", "list"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode == 0:
+            break
+    else:
+        return {}
+    settings = {}
+    for line in done.stdout.splitlines():
+        key, _, value = line.partition("=")
+        settings[key.rpartition(".")[2]] = value.strip("'\"").replace("\\n", " ")
+    return settings
+
+
+def uv_environment() -> dict[str, str]:
+    """This process's variables, with uv's own ones filled in from pip's configuration where the user set none."""
+    environment = dict(os.environ)
+    for option, value in pip_settings().items():
+        if option in NAMES and value:
+            separator = "," if option == "find-links" else " "
+            environment.setdefault(NAMES[option], separator.join(value.split()))
+    if "UV_INDEX" in environment:
+        # pip looks at all indexes as equals; uv by default stops at the first that knows the name.
+        environment.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
+    environment["VIRTUAL_ENV"] = ""
+    return environment
+
+
+def has_wheel(environment: dict[str, str], package: str) -> bool:
+    """Whether a folder of the find-links holds a wheel of `package`."""
+    folders = environment.get("UV_FIND_LINKS", "").split(",")
+    return any(any(Path(folder).glob(f"{package}-*.whl")) for folder in folders if folder and Path(folder).is_dir())
+
+
+if __name__ == "__main__":
+    sys.exit(subprocess.run(sys.argv[1:], env=uv_environment()).returncode)

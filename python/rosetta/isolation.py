@@ -1,0 +1,184 @@
+"""One leg, alone, in a process of its own: started, watched from outside, ended whatever state it is in."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+from rosetta.config import ROOT
+
+POLL_SECONDS = 0.2
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+
+@dataclass
+class Outcome:
+    """How a worker's process ended, and everything it said.
+
+    Attributes:
+        status: ok, failed, timeout, out-of-memory or unavailable.
+        events: in the order in which they were sent; complete up to the moment of the end.
+        peak_memory_mb: highest sum of the resident memory of the worker and its children that was seen.
+    """
+
+    status: str
+    reason: str
+    events: list[dict] = field(default_factory=list)
+    outer_seconds: float = 0.0
+    peak_memory_mb: float | None = None
+
+    def of(self, event: str) -> list[dict]:
+        return [{k: v for k, v in e.items() if k != "event"} for e in self.events if e["event"] == event]
+
+
+def device_lock(device: str, say: Callable[[str], None]) -> FileLock:
+    """One leg per device at a time, across all pipelines and users of the machine. Waits, and says so."""
+    path = Path(tempfile.gettempdir()) / f"rosetta-{device}.lock"
+    lock = FileLock(path, mode=0o666)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(f"another measurement holds {device} (lock {path}); waiting for it")
+        lock.acquire()
+    return lock
+
+
+def variables(threads: int, device: str, extra: dict[str, str]) -> dict[str, str]:
+    """The environment of a worker: the same number of threads for every library, and the harness's own half to import."""
+    own = {name: str(threads) for name in THREAD_VARIABLES}
+    own.update(PYTHONPATH=str(ROOT / "python"), PYTHONUNBUFFERED="1", PYTHONNOUSERSITE="1")
+    if device == "cpu":
+        own["CUDA_VISIBLE_DEVICES"] = ""
+    return {**os.environ, **own, **extra}
+
+
+def run(
+    python: str,
+    job: dict,
+    environment: dict[str, str],
+    log: Path,
+    timeout: float,
+    listen: Callable[[dict], None] = lambda event: None,
+) -> Outcome:
+    """Runs `python -m rosetta.worker` on a job.
+
+    Args:
+        job: everything a worker needs but `events`.
+        environment: the variables of the process.
+        log: takes the output of the process.
+        timeout: seconds after which the process and its children are killed.
+        listen: called with each event as it comes.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="rosetta-") as folder, open(log, "w") as output:
+        events_path, job_path = Path(folder, "events.jsonl"), Path(folder, "job.json")
+        events_path.touch()
+        job_path.write_text(json.dumps({**job, "events": str(events_path)}))
+        killed_before = oom_kills()
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            [python, "-m", "rosetta.worker", str(job_path)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**environment, "TMPDIR": folder},
+            start_new_session=True,
+        )
+        events, peak, late = [], 0, False
+        with open(events_path) as stream:
+            try:
+                while True:
+                    late = time.perf_counter() - start > timeout
+                    if late:
+                        break
+                    try:
+                        process.wait(POLL_SECONDS)
+                        break
+                    except subprocess.TimeoutExpired:
+                        peak = max(peak, memory(process.pid))
+                        follow(stream, events, listen)
+            finally:
+                end(process)
+            seconds = time.perf_counter() - start
+            follow(stream, events, listen)
+    status, reason = verdict(process.returncode, late, timeout, events, oom_kills() > killed_before, log)
+    peak = max([peak] + [event["bytes"] for event in events if event["event"] == "memory"])
+    return Outcome(status, reason, events, seconds, round(peak / 1e6, 1) if peak else None)
+
+
+def follow(stream, events: list[dict], listen: Callable[[dict], None]) -> None:
+    """Reads the whole lines that have come; half a line stays for the next time."""
+    while True:
+        place = stream.tell()
+        line = stream.readline()
+        if not line.endswith("\n"):
+            stream.seek(place)
+            return
+        events.append(json.loads(line))
+        listen(events[-1])
+
+
+def end(process: subprocess.Popen) -> None:
+    """Kills the whole session, so that no child of a worker outlives it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def memory(pid: int) -> int:
+    """Resident bytes of a process and its children."""
+    total = 0
+    try:
+        root = psutil.Process(pid)
+        family = [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0
+    for process in family:
+        try:
+            total += process.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
+def oom_kills() -> int:
+    """How often the kernel has killed for lack of memory since it started."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
+def verdict(
+    code: int, late: bool, timeout: float, events: list[dict], out_of_memory: bool, log: Path
+) -> tuple[str, str]:
+    """Status and reason of an ended process."""
+    if late:
+        return "timeout", f"still running after {timeout:g} s, the limit timeout_seconds; killed"
+    for event in events:
+        if event["event"] == "error":
+            return event["status"], event["reason"]
+    if any(event["event"] == "done" for event in events) and code == 0:
+        return "ok", ""
+    if code < 0:
+        name = signal.Signals(-code).name
+        if code == -signal.SIGKILL and out_of_memory:
+            return "out-of-memory", "killed by the kernel for lack of memory; use a smaller profile or a larger machine"
+        return "failed", f"its process was killed by {name} (see {log})"
+    return "failed", f"its process ended with code {code} before it was done (see {log})"

@@ -1,0 +1,114 @@
+"""What a run ran on: device, clocks, libraries of the system, other load, and the ceiling of a matrix product."""
+
+import functools
+import os
+import platform
+import subprocess
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import psutil
+import threadpoolctl
+
+from rosetta.config import ROOT
+
+
+def facts() -> dict:
+    """The machine, as the report and every record name it."""
+    memory = psutil.virtual_memory().total / 2**30
+    frequency = psutil.cpu_freq()
+    return {
+        "processor": processor(),
+        "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
+        "threads": os.cpu_count(),
+        "clock_mhz": round(frequency.current) if frequency else None,
+        "memory_gib": round(memory, 1),
+        "system": f"{distribution()}, {platform.system()} {platform.release()}",
+        "architecture": platform.machine(),
+        "gpus": gpus(),
+    }
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
+
+
+def distribution() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except OSError:
+        return platform.system()
+
+
+def gpus() -> list[dict]:
+    """Name, driver, memory and clocks of each NVIDIA GPU; an empty list without a driver."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []
+    found = []
+    for index in range(pynvml.nvmlDeviceGetCount()):
+        gpu = pynvml.nvmlDeviceGetHandleByIndex(index)
+        found.append(
+            {
+                "name": pynvml.nvmlDeviceGetName(gpu),
+                "driver": pynvml.nvmlSystemGetDriverVersion(),
+                "memory_gib": round(pynvml.nvmlDeviceGetMemoryInfo(gpu).total / 2**30, 1),
+                "clock_mhz": pynvml.nvmlDeviceGetMaxClockInfo(gpu, pynvml.NVML_CLOCK_SM),
+            }
+        )
+    return found
+
+
+def other_load(own: float = 0.3) -> float:
+    """Percent of all cores that others keep busy, watched for `own` seconds in which this process sleeps."""
+    return psutil.cpu_percent(interval=own)
+
+
+@functools.cache
+def ceiling_gflops(threads: int, precision: str) -> float:
+    """The speed of NumPy's matrix product, in 1e9 floating-point operations a second: best of several sizes and tries.
+
+    A ceiling wants the best, where a result wants the median.
+    """
+    dtype = np.float64 if precision == "fp64" else np.float32
+    best = 0.0
+    with threadpoolctl.threadpool_limits(threads):
+        for size in (1024, 2048):
+            a = np.ones((size, size), dtype)
+            out = np.empty_like(a)
+            for _ in range(4):
+                start = time.perf_counter()
+                np.matmul(a, a, out=out)
+                best = max(best, 2 * size**3 / (time.perf_counter() - start) / 1e9)
+    return best
+
+
+def provenance(config_sha256: str, lock_sha256: str, command: str) -> dict:
+    """Date, commit and the hashes that say what exactly was run."""
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+        "config_sha256": config_sha256,
+        "lock_sha256": lock_sha256,
+        "command": command,
+    }
+
+
+def git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

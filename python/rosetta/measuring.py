@@ -1,0 +1,268 @@
+"""A leg's proof and its timed rounds: from a plan to a record."""
+
+import json
+import math
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rosetta import config, data, environments, isolation, machine, prepare, records
+from rosetta.config import ROOT, Settings
+from rosetta.frameworks import Leg, unsupported
+from rosetta.plan import HISTORY, Plan
+from rosetta.tasks import Task
+
+BUSY_PERCENT = 15
+"""Other load above this share of all cores is warned of."""
+
+
+def nothing(event) -> None:
+    """A listener that does not listen."""
+
+
+def prove(plan: Plan, leg: Leg, say: Callable = nothing, listen: Callable = nothing) -> dict:
+    """Runs the proof of a leg and writes its record, whatever happens."""
+    return run(plan, leg, 0, say, listen)
+
+
+def measure(plan: Plan, leg: Leg, number: int, say: Callable = nothing, listen: Callable = nothing) -> dict:
+    """Runs round `number` of a leg and writes its record, whatever happens."""
+    return run(plan, leg, number, say, listen)
+
+
+def run(plan: Plan, leg: Leg, number: int, say: Callable, listen: Callable) -> dict:
+    path = plan.round(leg, number) if number else plan.proof(leg)
+    log = plan.log(leg, path.stem)
+    record = blank(plan, leg, number, log)
+    marker = json.loads(plan.environment(leg.framework.environment).read_text())
+    reason = unsupported(leg, plan.settings) or marker["reason"]
+    if reason:
+        record.update(status="unavailable", reason=reason)
+    else:
+        attempt(plan, leg, number, marker, log, record, say, listen)
+    records.write(path, record)
+    records.remember(HISTORY, record)
+    return record
+
+
+def blank(plan: Plan, leg: Leg, number: int, log: Path) -> dict:
+    """A record with all that is known before the leg starts."""
+    settings, task, framework = plan.settings, leg.task, leg.framework
+    full = published_work(task.name)
+    return {
+        "record": 1,
+        "kind": "round" if number else "proof",
+        "leg": leg.name,
+        "language": framework.language,
+        "framework": framework.name,
+        "task": task.name,
+        "title": framework.title,
+        "round": number,
+        "profile": settings.profile,
+        "device": settings.device,
+        "precision": settings.precision,
+        "computes": framework.computes or settings.precision,
+        "threads": settings.threads,
+        "bridge": "none",
+        "status": "unavailable",
+        "reason": "",
+        "work": {**settings.work[task.name], "warm_up": settings.warm_up, **full},
+        "data": {"source": "none", "statement": "no data", "sha256": ""},
+        "phases": [],
+        "differences": [],
+        "outer_seconds": 0.0,
+        "peak_memory_mb": None,
+        "energy_joules": None,
+        "utilisation": None,
+        "ceiling_gflops": None,
+        "other_load_percent": None,
+        "warnings": [],
+        "versions": {},
+        "machine": machine.facts(),
+        "provenance": machine.provenance(
+            settings.sha256,
+            environments.lock_sha256(framework.environment),
+            f"rosetta run {leg.name} --config profile={settings.profile}",
+        ),
+        "log": str(log),
+    }
+
+
+def published_work(task: str) -> dict[str, int]:
+    """The size of the published job, from the profile `full`."""
+    full = config.profile("full")["work"][task]
+    return {"full_samples": full["samples"], "full_epochs": full["epochs"]}
+
+
+def attempt(
+    plan: Plan, leg: Leg, number: int, marker: dict, log: Path, record: dict, say: Callable, listen: Callable
+) -> None:
+    """Runs the worker and fills the record with what came of it."""
+    settings, task = plan.settings, leg.task
+    arrays = plan.arrays(task)
+    try:
+        data.check(arrays)
+        data.check(plan.weights(task))
+    except data.DataError as error:
+        record.update(status="failed", reason=str(error))
+        return
+    manifest = prepare.manifest(arrays)
+    record["data"] = {"source": manifest["source"], "statement": manifest["statement"], "sha256": manifest["sha256"]}
+    toolchain = marker["toolchain"] or {}
+    record["bridge"] = toolchain.get("bridge", "python")
+    precisions = [p for p in ("fp64", settings.precision) if p in leg.framework.precisions]
+    if leg.framework.computes:
+        precisions = [leg.framework.computes]
+    job = {
+        "verb": "measure" if number else "prove",
+        "bridge": record["bridge"],
+        "toolchain": toolchain,
+        "root": str(ROOT),
+        "file": str(leg.file),
+        "libraries": leg.framework.libraries,
+        "task": task.for_worker(
+            batch=record["work"]["batch"],
+            precision=settings.precision,
+            device=settings.device,
+            threads=settings.threads,
+            dropout=True,
+        ),
+        "data": str(arrays.resolve()),
+        "weights": str(plan.weights(task).resolve()),
+        "golden": str(plan.golden(task).resolve()),
+        "precisions": precisions,
+        **{key: record["work"][key] for key in ("samples", "epochs", "test_samples", "warm_up")},
+    }
+    variables = isolation.variables(settings.threads, settings.device, toolchain.get("environment", {}))
+    python = sys.executable if settings.deployment == "current" else marker["python"]
+    lock = isolation.device_lock(settings.device, say)
+    try:
+        if number:
+            record["other_load_percent"] = machine.other_load()
+            if settings.device == "cpu":
+                record["ceiling_gflops"] = machine.ceiling_gflops(settings.threads, record["computes"])
+        outcome = isolation.run(python, job, variables, log, settings.timeout_seconds, listen)
+    finally:
+        lock.release()
+    fill(record, outcome, settings, leg)
+
+
+def fill(record: dict, outcome: isolation.Outcome, settings: Settings, leg: Leg) -> None:
+    """The outcome of a worker, its judgement and its plausibility."""
+    record.update(
+        status=outcome.status,
+        reason=outcome.reason,
+        outer_seconds=outcome.outer_seconds,
+        peak_memory_mb=outcome.peak_memory_mb,
+    )
+    record["phases"] = [finite(phase) for phase in outcome.of("phase")]
+    for found in outcome.of("versions"):
+        record["versions"].update(found["versions"])
+    record["differences"] = [judge(difference, leg) for difference in outcome.of("difference")]
+    if leg.framework.computes and leg.framework.computes != settings.precision:
+        record["warnings"].append(
+            f"{leg.framework.title} computes in {leg.framework.computes}, its only precision, not {settings.precision}"
+        )
+    if (load := record["other_load_percent"] or 0) > BUSY_PERCENT:
+        record["warnings"].append(
+            f"other processes kept {load:.0f} % of the processor busy just before the run; measure again when they have gone"
+        )
+    if toolchain_warning := outcome_warning(record):
+        record["warnings"].append(toolchain_warning)
+    if record["status"] != "ok":
+        return
+    bad = [d for d in record["differences"] if not d["passed"]]
+    if bad and leg.framework.variant:
+        record.update(status="variant", reason=leg.framework.variant)
+    elif bad:
+        worst = bad[0]
+        size = "not a finite number" if worst["difference"] is None else f"{worst['difference']:.1e}"
+        at = f" at step {worst['step']}" if worst["step"] else ""
+        record.update(
+            status="mismatch",
+            reason=f"{worst['precision']} {worst['quantity']}{at} differs by {size}, allowed is {worst['tolerance']:.0e} ({len(bad)} of "
+            f"{len(record['differences'])} comparisons fail)",
+        )
+    elif record["kind"] == "proof" and not record["differences"]:
+        record.update(status="invalid", reason="the proof compared nothing")
+    if record["kind"] == "round":
+        implausible(record, leg)
+
+
+def outcome_warning(record: dict) -> str:
+    """A word on toolchains that slander their language."""
+    julia = record["versions"].get("julia", "")
+    if julia.startswith(("1.0", "1.1.", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7", "1.8", "1.9")):
+        return f"Julia {julia} is old and slower than today's; install Julia 1.10 or newer for numbers that are fair to Julia"
+    return ""
+
+
+def judge(difference: dict, leg: Leg) -> dict:
+    size = difference["difference"]
+    bound = leg.task.bound(difference["precision"], difference["quantity"], difference["step"])
+    known = size is not None and math.isfinite(size)
+    return {**difference, "difference": size if known else None, "tolerance": bound, "passed": known and size <= bound}
+
+
+def finite(phase: dict) -> dict:
+    """JSON has no NaN: a loss that is none becomes null."""
+    if "losses" in phase:
+        phase["losses"] = [loss if math.isfinite(loss) else None for loss in phase["losses"]]
+    return phase
+
+
+def implausible(record: dict, leg: Leg) -> None:
+    """Rejects what cannot be: faster than the device's own ceiling, or phases longer than the process lived."""
+    total = sum(phase["seconds"] for phase in record["phases"])
+    epochs = [phase["seconds"] for phase in record["phases"] if phase["phase"] == "epoch"]
+    if total > record["outer_seconds"]:
+        record.update(
+            status="invalid",
+            reason=f"its phases last {total:.2f} s, but its process only {record['outer_seconds']:.2f} s",
+        )
+    if not epochs or not record["ceiling_gflops"]:
+        return
+    work = record["work"]
+    steps = work["samples"] // work["batch"]
+    passes = 3 if leg.task.trained else 1  # forward, and two products of the same size for each on the way back
+    gflops = leg.task.flops * passes * steps * work["batch"] / min(epochs) / 1e9
+    record["utilisation"] = gflops / record["ceiling_gflops"]
+    if record["utilisation"] > 1:
+        record.update(
+            status="invalid",
+            reason=f"{gflops:.0f} GFLOP/s is more than the {record['ceiling_gflops']:.0f} that a matrix product reaches on this device",
+        )
+
+
+def ensure_data(plan: Plan, task: Task, say: Callable = nothing) -> dict:
+    """Makes what a task needs and is missing: arrays, weights, golden values. Gives the manifest of the arrays."""
+    manifest = prepare.arrays(plan, task, data.Bars())
+    if not (plan.weights(task) / "manifest.json").exists():
+        prepare.weights(plan, task)
+    golden = plan.golden(task)
+    newest = (plan.arrays(task) / "manifest.json").stat().st_mtime
+    if not golden.exists() or golden.stat().st_mtime < newest:
+        say(f"{task.name}: computing the golden values in float64")
+        prepare.golden(plan, task)
+    return manifest
+
+
+def provide(plan: Plan, name: str, say: Callable = print) -> dict:
+    """Makes an environment and writes its marker, whose text says ready or why not."""
+    found = environments.provide(name, plan.settings, say)
+    records.write_text(plan.environment(name), json.dumps(found, indent=1) + "\n")
+    return found
+
+
+def gather(plan: Plan, leg: Leg) -> dict:
+    """Joins a leg's proof and rounds into its record."""
+    rounds = [records.read(plan.round(leg, number)) for number in range(1, plan.settings.rounds + 1)]
+    record = records.gather(records.read(plan.proof(leg)), rounds)
+    records.write(plan.record(leg), record)
+    return record
+
+
+def workdir() -> Path:
+    """Where shared_data and reports lie: the variable ROSETTA_WORKDIR (a pipeline sets its own), else the checkout."""
+    return Path(os.environ.get("ROSETTA_WORKDIR") or ROOT)

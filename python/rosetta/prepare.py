@@ -1,0 +1,68 @@
+"""Shared data of a task, made once: arrays, canonical weights, golden values."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from rosetta import data, initial, reference
+from rosetta.config import Settings
+from rosetta.plan import Plan
+from rosetta.tasks import Task
+from rosetta.worker.job import open_weights
+from rosetta.worker.proof import CHECKPOINTS
+
+
+def arrays(plan: Plan, task: Task, progress=None) -> dict:
+    """Prepares a task's arrays and gives their manifest. Raises data.DataError."""
+    settings = plan.settings
+    return data.prepare(
+        task.name,
+        plan.arrays(task),
+        source=settings.data,
+        folder=Path(settings.data_folder) if settings.data_folder else None,
+        accept_other_checksum=settings.accept_other_checksum,
+        pictures=settings.work[task.name]["samples"],
+        progress=progress,
+    )
+
+
+def weights(plan: Plan, task: Task) -> None:
+    """Draws the canonical initial weights."""
+    target = plan.weights(task)
+    drawn = initial.draw(task)
+    data.write_arrays(target, drawn.items(), {"task": task.name, "seed": task.seed})
+
+
+def golden(plan: Plan, task: Task, progress=None) -> None:
+    """Computes the golden values of the proof, in float64, from the shared weights and the first samples."""
+    settings = plan.settings
+    target = plan.golden(task)
+    work = namespace(settings, task)
+    count = work.batch * (settings.proof_steps if task.trained else 1)
+    folder = plan.arrays(task)
+    x = np.load(folder / ("x_train.npy" if task.trained else "x.npy"), mmap_mode="r")[:count]
+    y = np.load(folder / "y_train.npy", mmap_mode="r")[:count] if task.trained else None
+    steps = tuple(step for step in CHECKPOINTS if step <= settings.proof_steps)
+    values = reference.golden(work, open_weights(plan.weights(task)), x, y, steps, progress)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".npz")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **values)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def namespace(settings: Settings, task: Task) -> SimpleNamespace:
+    return SimpleNamespace(**task.for_worker(batch=settings.work[task.name]["batch"]))
+
+
+def manifest(folder: Path) -> dict:
+    return json.loads((folder / "manifest.json").read_text())

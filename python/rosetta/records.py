@@ -1,0 +1,97 @@
+"""Records: what a leg's run leaves behind, checked against a schema when written and when read.
+
+A *round* record is one process that was timed, a *proof* record one process that was compared with the golden values.
+A *leg* record gathers a leg's proof and rounds, and is what the report reads.
+"""
+
+import json
+import os
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import jsonschema
+
+STATUSES = {
+    "ok": "ran, and computes the same network",
+    "mismatch": "ran, but its numbers differ from the reference by more than the tolerance",
+    "variant": "computes another form of the network, knowingly",
+    "unavailable": "cannot run on this machine",
+    "failed": "ended with an error",
+    "timeout": "was stopped at its time limit",
+    "out-of-memory": "needed more memory than there was",
+    "invalid": "measured something impossible",
+}
+
+
+class RecordError(Exception):
+    """A record that is missing, unreadable or not of the schema."""
+
+
+@cache
+def validator() -> jsonschema.Draft202012Validator:
+    schema = json.loads(Path(__file__).with_name("record.schema.json").read_text())
+    return jsonschema.Draft202012Validator(schema)
+
+
+def check(record: dict, name: str) -> dict:
+    """The record itself, or RecordError with the first thing that is wrong in it."""
+    error = next(iter(validator().iter_errors(record)), None)
+    if error:
+        place = "/".join(map(str, error.absolute_path)) or "record"
+        raise RecordError(f"{name}: {place}: {error.message[:200]}; delete the file and run the leg again")
+    return record
+
+
+def write(path: Path, record: dict) -> None:
+    """Writes a record so that `path` holds either the old or the new one, whole, at any moment."""
+    check(record, str(path))
+    write_text(path, json.dumps(record, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a text file in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def read(path: Path) -> dict:
+    try:
+        record = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise RecordError(f"{path}: no such record; run the leg first") from None
+    except ValueError as error:
+        raise RecordError(f"{path}: not JSON ({error}); delete the file and run the leg again") from None
+    return check(record, str(path))
+
+
+def remember(history: Path, record: dict) -> None:
+    """Appends a record to the history, which nothing ever rewrites: a later run loses no earlier result."""
+    history.parent.mkdir(parents=True, exist_ok=True)
+    with open(history, "a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def gather(proof: dict, rounds: list[dict]) -> dict:
+    """A leg's record from its proof and its rounds.
+
+    The proof decides first, then the rounds: one good round is enough to be `ok`, and the others are warned of.
+    """
+    same = ("leg", "language", "framework", "task", "title", "profile", "device", "precision")
+    leg = {"kind": "leg", "record": 1, **{name: proof[name] for name in same}, "proof": proof, "rounds": rounds}
+    good = [record for record in rounds if record["status"] == "ok"]
+    bad = [record for record in rounds if record["status"] != "ok"]
+    decisive = proof if proof["status"] != "ok" else (good or bad)[0]
+    leg["status"], leg["reason"] = decisive["status"], decisive["reason"]
+    leg["warnings"] = sorted({warning for record in (proof, *rounds) for warning in record["warnings"]})
+    if good and bad:
+        leg["warnings"].append(f"{len(bad)} of {len(rounds)} rounds did not end well: {bad[0]['reason']}")
+    return leg

@@ -1,0 +1,102 @@
+"""The three tasks: what is computed, on what, and how closely a leg has to agree with the reference."""
+
+from dataclasses import asdict, dataclass, field
+
+SGD = {"optimizer": "sgd", "learning_rate": 0.01, "momentum": 0.9}
+ADAM = {"optimizer": "adam", "learning_rate": 0.001, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
+
+GRADIENT_TOLERANCE = {"fp64": 1e-7, "fp32": 1e-3}
+"""Relative, for the norm of each parameter's gradient at step 1."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One network and the job it does, exactly as published in 2018.
+
+    Attributes:
+        shape: shape of one sample. Pictures are [channels, height, width], reviews [tokens].
+        train, test: how many samples the data has (0: the task has none).
+        flops: floating-point operations of a forward pass over one sample, multiply and add counted apart.
+        tolerance: {precision: {step: bound}} for logits, features and losses; a step without an entry of its own takes the next lower one.
+    """
+
+    name: str
+    title: str
+    trained: bool
+    shape: tuple
+    classes: int
+    train: int
+    test: int
+    seed: int
+    flops: int
+    tolerance: dict
+    optimizer: dict = field(default_factory=dict)
+
+    def for_worker(self, **settings) -> dict:
+        """The fields that a leg sees as `task`; settings are batch, precision, device, threads, dropout."""
+        own = asdict(self)
+        fields = {name: own[name] for name in ("name", "trained", "classes", "seed")}
+        return {**fields, **self.optimizer, **settings}
+
+    def bound(self, precision: str, quantity: str, step: int) -> float:
+        """The largest difference from the golden value that is accepted.
+
+        Float64 is decisive: 20 steps stay within 1e-9. In float32 the CNN is chaotic: torch against itself, on one
+        thread instead of two, differs by 6e-3 in the logits of step 20. Weights have to come back to the last bit.
+        """
+        if quantity == "weights":
+            return 0.0
+        if quantity.startswith("gradient"):
+            return GRADIENT_TOLERANCE[precision]
+        bounds = self.tolerance[precision]
+        return bounds[max(start for start in bounds if start <= step)]
+
+
+CNN_FLOPS = 2 * (32 * 32 * 9 * (3 * 50 + 50 * 50) + 16 * 16 * 9 * (50 * 100 + 100 * 100) + 6400 * 512 + 512 * 10)
+RNN_FLOPS = 2 * (150 * 300 * (125 + 100) + 100 * 2)
+RESNET50_FLOPS = 2 * 4_087_136_256
+"""Multiply-adds of the convolutions at 224 x 224 (He et al. 2015, table 1, give 3.8e9 for the form with the stride in the first 1x1)."""
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task(
+            name="cnn",
+            title="CNN on CIFAR-10",
+            trained=True,
+            shape=(3, 32, 32),
+            classes=10,
+            train=50_000,
+            test=10_000,
+            seed=2018,
+            flops=CNN_FLOPS,
+            optimizer=SGD,
+            tolerance={"fp64": {0: 1e-9}, "fp32": {0: 1e-5, 5: 1e-3, 20: 2e-2}},
+        ),
+        Task(
+            name="rnn",
+            title="GRU on IMDB",
+            trained=True,
+            shape=(150,),
+            classes=2,
+            train=25_000,
+            test=25_000,
+            seed=2019,
+            flops=RNN_FLOPS,
+            optimizer=ADAM,
+            tolerance={"fp64": {0: 1e-9}, "fp32": {0: 1e-5, 5: 5e-5}},
+        ),
+        Task(
+            name="resnet50",
+            title="ResNet-50 features",
+            trained=False,
+            shape=(3, 224, 224),
+            classes=0,
+            train=0,
+            test=0,
+            seed=2020,
+            flops=RESNET50_FLOPS,
+            tolerance={"fp64": {0: 1e-9}, "fp32": {0: 1e-4}},
+        ),
+    )
+}

@@ -1,0 +1,65 @@
+"""`python -m rosetta.worker JOB.json`: runs one leg once, in this process, and reports events."""
+
+import os
+import platform
+import sys
+import time
+import traceback
+
+STARTED = time.perf_counter()
+
+from .bridges import open_leg  # noqa: E402
+from .job import Events, Unavailable, read  # noqa: E402
+from .measure import measure  # noqa: E402
+from .proof import prove  # noqa: E402
+
+
+def versions(leg, job):
+    """What ran: the interpreter, the libraries that framework.toml names, and what the bridge adds."""
+    found = {"python": platform.python_version()}
+    for name in job.libraries:
+        module = sys.modules.get(name)
+        if module is not None and getattr(module, "__version__", None):
+            found[name] = str(module.__version__)
+    found.update(getattr(leg, "versions", dict)())
+    return found
+
+
+def peak_memory():
+    """Highest resident memory of this process in bytes, as Linux keeps it; 0 elsewhere."""
+    try:
+        with open("/proc/self/status") as status:
+            return next((int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:")), 0)
+    except OSError:
+        return 0
+
+
+def main(path):
+    job = read(path)
+    events = Events(job.events)
+    events.send("start", pid=os.getpid())
+    try:
+        leg = open_leg(job)
+        events.send("phase", phase="import", seconds=time.perf_counter() - STARTED)
+        {"measure": measure, "prove": prove}[job.verb](leg, job, events)
+        events.send("memory", bytes=peak_memory())
+        events.send("versions", versions=versions(leg, job))
+    except Unavailable as error:
+        events.send("error", status="unavailable", reason=str(error))
+        return 3
+    except MemoryError as error:
+        traceback.print_exc()
+        events.send("error", status="out-of-memory", reason="MemoryError: %s" % error)
+        return 1
+    except Exception as error:
+        traceback.print_exc()
+        first = (str(error).strip() or "no message").splitlines()[0]
+        status = "out-of-memory" if "out of memory" in str(error).lower() else "failed"
+        events.send("error", status=status, reason="%s: %s" % (type(error).__name__, first))
+        return 1
+    events.send("done")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

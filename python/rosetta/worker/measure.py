@@ -1,0 +1,99 @@
+"""The measuring loop: the only clock in the project.
+
+Every leg, in every language, is driven by `measure`. Each timed region is synchronized on both
+sides, so that queued work is paid for where it was ordered.
+"""
+
+import time
+
+import numpy as np
+
+from .job import open_array, open_weights, order
+
+
+class Clock:
+    """Seconds of one region, with the leg's device drained before and after."""
+
+    def __init__(self, synchronize):
+        self._synchronize = synchronize
+
+    def __enter__(self):
+        self._synchronize()
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(self, *failure):
+        if failure[0] is None:
+            self._synchronize()
+            self.seconds = time.perf_counter() - self._start
+
+
+def measure(leg, job, events):
+    """Times one process's run of a leg and reports every raw sample as an event.
+
+    Phases, in seconds: `build` (model and optimizer), `data` (arrays handed to the language and
+    the device), `first_step` (the first batch: compilation), `warm_up` (the next batches),
+    `epoch` (one pass over the samples, several times), `evaluation` (the whole test set).
+    """
+    task = job.task
+    weights = open_weights(job.weights)
+    with Clock(lambda: None) as clock:
+        model = leg.build(task, weights)
+        leg.synchronize(model)
+    events.send("phase", phase="build", seconds=clock.seconds)
+    clock = Clock(lambda: leg.synchronize(model))
+
+    x = open_array(job.data, "x_train" if task.trained else "x", job.samples)
+    with clock:
+        x_placed = leg.place(model, x)
+        y_placed = leg.place(model, open_array(job.data, "y_train", job.samples)) if task.trained else None
+    events.send("phase", phase="data", seconds=clock.seconds)
+
+    if task.trained:
+
+        def work(positions):
+            return leg.train(model, x_placed, y_placed, positions)
+    else:
+        first = leg.place(model, x[: task.batch])
+
+        def work(positions):
+            leg.predict(model, first if len(positions) == task.batch else x_placed)
+            return []
+
+    warm_up = order(task.seed, 0, job.samples, task.batch)
+    for step in range(1 + job.warm_up):
+        start = step * task.batch % len(warm_up)
+        with clock:
+            work(warm_up[start : start + task.batch])
+        events.send("phase", phase="warm_up" if step else "first_step", seconds=clock.seconds)
+    if task.trained:
+        leg.load(model, weights)
+
+    for epoch in range(job.epochs):
+        positions = order(task.seed, 1 + epoch, job.samples, task.batch)
+        with clock:
+            losses = work(positions)
+        losses = np.asarray(losses, np.float64).ravel().tolist()
+        events.send("phase", phase="epoch", seconds=clock.seconds, losses=losses)
+
+    if task.trained:
+        accuracy, seconds = evaluate(leg, model, job, clock)
+        events.send("phase", phase="evaluation", seconds=seconds, accuracy=accuracy)
+
+
+def evaluate(leg, model, job, clock):
+    """Accuracy on the test set, and the seconds that its scores took.
+
+    `predict` is always given whole batches: the set is padded with its first samples, and the
+    padding's scores are thrown away.
+    """
+    y = open_array(job.data, "y_test", job.test_samples)
+    x = open_array(job.data, "x_test", job.test_samples)
+    padding = -len(x) % job.task.batch
+    if padding:
+        x = np.concatenate([x, np.resize(x, (padding,) + x.shape[1:])])
+    placed = leg.place(model, x)
+    with clock:
+        scores = leg.predict(model, placed)
+    scores = np.asarray(scores)[: len(y)]
+    return float(np.mean(scores.argmax(axis=1) == y)), clock.seconds

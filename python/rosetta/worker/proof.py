@@ -1,0 +1,107 @@
+"""The proof: does this leg compute the same network as the float64 reference?
+
+Differences are measured here, in the leg's process, and judged by the harness.
+"""
+
+import numpy as np
+
+from .job import change, open_array, open_weights
+
+CHECKPOINTS = (1, 5, 20)
+"""Steps after which the logits are compared too."""
+
+
+def prove(leg, job, events):
+    """Compares the leg with the golden values, once for each precision, one event a quantity.
+
+    Events carry `precision`, `quantity`, `step` and `difference`. Differences of logits, features
+    and losses are the largest absolute ones, divided by the largest golden magnitude where that is
+    above 1; differences of gradient norms are relative to the golden norm of the same parameter, with a
+    floor of a millionth of the largest.
+    """
+    golden = np.load(job.golden, allow_pickle=False)
+    for precision in job.precisions:
+
+        def report(quantity, step, difference, precision=precision):
+            events.send("difference", precision=precision, quantity=quantity, step=step, difference=difference)
+
+        task = change(job.task, precision=precision, dropout=False)
+        (trained if task.trained else forward)(leg, job, task, golden, report)
+
+
+def forward(leg, job, task, golden, report):
+    """Features of the first batch."""
+    model = leg.build(task, open_weights(job.weights))
+    x = leg.place(model, open_array(job.data, "x", task.batch))
+    report("features", 0, distance(leg.predict(model, x), golden["features"]))
+
+
+def trained(leg, job, task, golden, report):
+    """Logits, gradient norms, and the losses of the first steps with dropout off and a fixed order."""
+    weights = open_weights(job.weights)
+    steps = len(golden["losses"])
+    model = leg.build(task, weights)
+    report("weights", 0, round_trip(leg.weights(model), weights))
+
+    x = open_array(job.data, "x_train", steps * task.batch)
+    y = open_array(job.data, "y_train", steps * task.batch)
+    first = leg.place(model, x[: task.batch])
+    x, y = leg.place(model, x), leg.place(model, y)
+    report("logits", 0, distance(leg.predict(model, first), golden["logits_0"]))
+
+    losses = []
+    positions = np.arange(steps * task.batch)
+    for start, stop in zip((0,) + CHECKPOINTS, CHECKPOINTS):
+        if stop > steps:
+            break
+        part = positions[start * task.batch : stop * task.batch]
+        losses.extend(np.asarray(leg.train(model, x, y, part), np.float64).ravel())
+        report("logits", stop, distance(leg.predict(model, first), golden["logits_%d" % stop]))
+        report("loss", stop, distance(losses, golden["losses"][: len(losses)]))
+
+    leg.load(model, weights)
+    report("logits after load", 0, distance(leg.predict(model, first), golden["logits_0"]))
+
+    for name, difference in gradient_norms(leg, job, task, golden, weights).items():
+        report("gradient of " + name, 1, difference)
+
+
+def gradient_norms(leg, job, task, golden, weights):
+    """Relative differences of the norms of the first step's gradients, read through the optimizer.
+
+    The contract has no verb for gradients. One step with settings under which the optimizer moves
+    every weight by its gradient gives them in every framework alike:
+    SGD with rate 1 moves by g; Adam with rate E = epsilon moves by E g / (|g| + E), which is g (1 - |g| / E).
+    """
+    readable = {"sgd": {"learning_rate": 1.0}, "adam": {"learning_rate": 1e10, "epsilon": 1e10}}
+    task = change(task, **readable[task.optimizer])
+    model = leg.build(task, weights)
+    x = leg.place(model, open_array(job.data, "x_train", task.batch))
+    y = leg.place(model, open_array(job.data, "y_train", task.batch))
+    leg.train(model, x, y, np.arange(task.batch))
+    after = leg.weights(model)
+    norms = {}
+    for name, before in weights.items():
+        gradient = np.asarray(before, np.float64) - np.asarray(after[name], np.float64)
+        norms[name] = float(np.sqrt(np.sum(gradient**2)))
+    floor = 1e-6 * max(float(golden["gradient " + name]) for name in weights)
+    return {
+        name: abs(norm - float(golden["gradient " + name])) / max(float(golden["gradient " + name]), floor)
+        for name, norm in norms.items()
+    }
+
+
+def distance(values, expected):
+    """Largest absolute difference, divided by the largest expected magnitude where that is above 1."""
+    values, expected = np.asarray(values, np.float64), np.asarray(expected, np.float64)
+    if values.shape != expected.shape:
+        raise ValueError("expected shape %s, the leg gave %s" % (expected.shape, values.shape))
+    difference = float(np.max(np.abs(values - expected))) / max(1.0, float(np.max(np.abs(expected))))
+    return difference if np.isfinite(difference) else float("inf")
+
+
+def round_trip(found, weights):
+    """Largest difference between canonical weights and those that come back from a fresh model: 0."""
+    if sorted(found) != sorted(weights):
+        raise ValueError("weights() gave %s instead of %s" % (sorted(found), sorted(weights)))
+    return max(distance(found[name], weights[name]) for name in weights)
