@@ -46,6 +46,8 @@ wildcard_constraints:
 
 RESULTS = ("summary.html", "summary.md", "results.csv", "results.parquet")
 RECORDS = str(every.records)
+# What is set up comes before what is proven, and that before what is timed: nothing then comes between two timed legs.
+SETUP, PROOF = len(every.runs()) + 2, len(every.runs()) + 1
 LEG = "{language}/{framework}/{task}"
 
 
@@ -115,6 +117,7 @@ rule arrays:
         "reports/logs/arrays-{task}-{arrays}.log",
     conda:
         "environment.yml"
+    priority: SETUP
     shell:
         "rosetta step arrays {wildcards.task} 2>&1 | tee {log}"
 
@@ -126,6 +129,7 @@ rule weights:
         "reports/logs/weights-{task}.log",
     conda:
         "environment.yml"
+    priority: SETUP
     shell:
         "rosetta step weights {wildcards.task} 2>&1 | tee {log}"
 
@@ -139,6 +143,7 @@ rule golden:
         "reports/logs/golden-{task}-{golden}.log",
     conda:
         "environment.yml"
+    priority: SETUP
     shell:
         "rosetta step golden {wildcards.task} 2>&1 | tee {log}"
 
@@ -152,6 +157,7 @@ rule environment:
         "reports/logs/environment-{environment}.log",
     conda:
         "environment.yml"
+    priority: SETUP
     shell:
         "rosetta step environment {wildcards.environment} 2>&1 | tee {log}"
 
@@ -169,7 +175,7 @@ rule proof:
     conda:
         "environment.yml"
     threads: workflow.cores
-    priority: len(every.runs()) + 1
+    priority: PROOF
     shell:
         "rosetta step proof {wildcards.language}/{wildcards.framework}/{wildcards.task} 2>&1 | tee {log}"
 

@@ -1,0 +1,47 @@
+"""What several tests share: the command line as a process, and one small pipeline run that many of them look at."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rosetta.config import ROOT
+
+SMOKE = ("profile=smoke", "data=synthetic")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch):
+    """A variable of the person who runs the tests must not steer them."""
+    for name in ("ROSETTA_CONFIG", "ROSETTA_WORKDIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def variables(workdir: Path, **extra: str) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if k not in ("ROSETTA_CONFIG", "ROSETTA_DATA_DIR")}
+    return {**kept, "ROSETTA_WORKDIR": str(workdir), "COLUMNS": "200", **extra}
+
+
+def rosetta(*arguments: str, workdir: Path, config=(), timeout=600, **extra: str) -> subprocess.CompletedProcess:
+    """Runs the command line in a process of its own, as a user would."""
+    options = [word for setting in config for word in ("-c", setting)]
+    command = [sys.executable, "-m", "rosetta.cli", *arguments, *options]
+    return subprocess.run(command, env=variables(workdir, **extra), capture_output=True, text=True, timeout=timeout)
+
+
+def snakemake(*arguments: str, workdir: Path, config=SMOKE, timeout=1500, **extra: str) -> subprocess.CompletedProcess:
+    """Runs the pipeline in a folder of its own."""
+    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--directory", str(workdir), "--cores", "1"]
+    command += [*arguments, "--config", *config]
+    return subprocess.run(command, env=variables(workdir, **extra), capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory) -> Path:
+    """A folder in which the whole pipeline has run once: profile smoke, synthetic data."""
+    workdir = tmp_path_factory.mktemp("smoke")
+    done = snakemake("reports/summary.html", workdir=workdir)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return workdir

@@ -1,0 +1,59 @@
+"""Settings: a typo is an error with one clear line, never a default."""
+
+import pytest
+
+from rosetta import config
+from rosetta.frameworks import discover, select
+from tests_support import message_of
+
+
+def test_profile_full_is_the_published_task():
+    work = config.load({"profile": "full"}).work
+    assert work["cnn"] == {"batch": 64, "samples": 50_000, "epochs": 10, "test_samples": 10_000}
+    assert work["rnn"] == {"batch": 64, "samples": 25_000, "epochs": 3, "test_samples": 25_000}
+    assert work["resnet50"]["samples"] == 40 * 32
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"profil": "quick"}, ["profil", "config/config.yaml"]),
+        ({"profile": "quik"}, ["quik", "full, quick, smoke"]),
+        ({"device": "gpu"}, ["device", "'gpu'", "cpu"]),
+        ({"threads": -1}, ["threads", "-1"]),
+        ({"rounds": 0}, ["rounds", "0"]),
+        ({"work": {"cnn": {"batch": 64, "smaples": 5}}}, ["work.cnn", "smaples"]),
+        ({"work": {"cnn": {"samples": 60_000}}}, ["work.cnn.samples", "60000", "50000"]),
+        ({"work": {"rnn": {"samples": 10, "batch": 64}}}, ["work.rnn.samples", "10", "64"]),
+    ],
+)
+def test_bad_values_are_named(overrides, words):
+    message = message_of(config.ConfigError, config.load, overrides)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_overrides_reach_into_a_profile():
+    settings = config.load({"profile": "smoke", "rounds": 7, "work": {"cnn": {"epochs": 5}}})
+    assert (settings.rounds, settings.work["cnn"]["epochs"], settings.work["cnn"]["batch"]) == (7, 5, 8)
+
+
+def test_unknown_leg_lists_the_known_ones():
+    message = message_of(config.ConfigError, select, ["python/pytorhc/cnn"])
+    assert "python/pytorhc/cnn" in message
+    assert "python/pytorch/cnn" in message
+
+
+def test_patterns_select_legs():
+    assert [leg.name for leg in select(["r"])] == [leg.name for leg in discover() if leg.framework.language == "r"]
+    assert {leg.task.name for leg in select(["*/cnn"])} == {"cnn"}
+    assert [leg.name for leg in select(["python/numpy/rnn"])] == ["python/numpy/rnn"]
+
+
+def test_every_leg_has_its_file_and_a_locked_environment():
+    from rosetta.environments import lock_sha256
+
+    for leg in discover():
+        assert leg.file.is_file(), leg.name
+        assert lock_sha256(leg.framework.environment)

@@ -1,0 +1,186 @@
+"""A worker's process: whatever a leg does, the harness gets its answer and everything that was measured before."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from rosetta import data, isolation
+from rosetta.tasks import TASKS
+
+LEG = """
+import os, signal, sys, time
+import numpy as np
+
+{setup}
+
+def build(task, weights):
+    {build}
+    return {{"w": {{name: np.array(array) for name, array in weights.items()}}}}
+
+def load(model, weights):
+    model["w"] = dict(weights)
+
+def place(model, array):
+    return np.array(array)
+
+def train(model, x, y, order):
+    {train}
+    return [1.0] * (len(order) // 4)
+
+def predict(model, x):
+    return np.zeros((len(x), 10))
+
+def weights(model):
+    return model["w"]
+
+def synchronize(model):
+    {synchronize}
+"""
+
+
+@pytest.fixture
+def attempt(tmp_path):
+    """Runs a leg whose verbs are given as lines of code; gives the outcome."""
+    rng = np.random.default_rng(0)
+    arrays = {"x_train": rng.random((8, 3, 32, 32), np.float32), "y_train": rng.integers(0, 10, 8)}
+    arrays.update(x_test=arrays["x_train"], y_test=arrays["y_train"])
+    data.write_arrays(tmp_path / "arrays", arrays.items(), {})
+    data.write_arrays(tmp_path / "weights", {"w": np.zeros(3, np.float32)}.items(), {})
+
+    def run(timeout=60.0, listen=lambda event: None, **lines):
+        code = {"setup": "", "build": "pass", "train": "pass", "synchronize": "pass", **lines}
+        (tmp_path / "leg.py").write_text(LEG.format(**code))
+        job = {
+            "verb": "measure",
+            "bridge": "python",
+            "toolchain": {},
+            "root": str(tmp_path),
+            "file": str(tmp_path / "leg.py"),
+            "libraries": ["numpy"],
+            "task": TASKS["cnn"].for_worker(batch=4, precision="fp32", device="cpu", threads=1, dropout=True),
+            "data": str(tmp_path / "arrays"),
+            "weights": str(tmp_path / "weights"),
+            "samples": 8,
+            "epochs": 2,
+            "test_samples": 8,
+            "warm_up": 1,
+        }
+        environment = isolation.variables(1, "cpu", {})
+        return isolation.run(sys.executable, job, environment, tmp_path / "leg.log", timeout, listen)
+
+    return run
+
+
+def phases(outcome):
+    return [event["phase"] for event in outcome.of("phase")]
+
+
+def test_a_good_leg_gives_every_phase_in_order(attempt):
+    outcome = attempt()
+    assert (outcome.status, outcome.reason) == ("ok", "")
+    expected = ["import", "build", "data", "first_step", "warm_up", "epoch", "epoch", "evaluation"]
+    assert phases(outcome) == expected
+    assert outcome.peak_memory_mb > 10
+    assert outcome.outer_seconds > sum(event["seconds"] for event in outcome.of("phase"))
+    assert outcome.of("versions")[0]["versions"]["numpy"] == np.__version__
+
+
+def test_a_hanging_leg_is_ended_at_its_limit_and_keeps_its_phases(attempt):
+    outcome = attempt(timeout=4, train="time.sleep(1000)")
+    assert outcome.status == "timeout"
+    assert "4 s" in outcome.reason
+    assert phases(outcome) == ["import", "build", "data"]
+    assert 4 <= outcome.outer_seconds < 20
+
+
+def test_a_leg_that_ignores_signals_is_ended_with_its_children(attempt):
+    setup = "import subprocess\nfor s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP): signal.signal(s, signal.SIG_IGN)"
+    outcome = attempt(timeout=4, setup=setup, build="subprocess.Popen(['sleep', '98765'])", train="time.sleep(1000)")
+    assert outcome.status == "timeout"
+    time.sleep(0.5)
+    assert not [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "98765"]]
+
+
+def test_a_killed_leg_is_a_failure_that_names_the_signal(attempt):
+    def kill(event):
+        if event["event"] == "phase" and event["phase"] == "build":
+            victim["seen"] = True
+        if event["event"] == "start":
+            victim["pid"] = event["pid"]
+            threading.Timer(2, lambda: os.kill(event["pid"], signal.SIGKILL)).start()
+
+    victim = {}
+    outcome = attempt(listen=kill, train="time.sleep(1000)")
+    assert outcome.status == "failed"
+    assert "SIGKILL" in outcome.reason
+    assert victim["seen"]
+
+
+def test_a_crash_in_native_code_is_a_failure(attempt):
+    outcome = attempt(train="os.kill(os.getpid(), signal.SIGSEGV)")
+    assert (outcome.status, "SIGSEGV" in outcome.reason) == ("failed", True)
+
+
+def test_a_leg_that_ends_the_process_is_not_taken_for_done(attempt):
+    outcome = attempt(train="os._exit(0)")
+    assert outcome.status == "failed"
+    assert "before it was done" in outcome.reason
+
+
+def test_an_exception_arrives_as_one_line_and_its_traceback_in_the_log(attempt, tmp_path):
+    outcome = attempt(train="raise ValueError('channels do not fit\\nsecond line')")
+    assert (outcome.status, outcome.reason) == ("failed", "ValueError: channels do not fit")
+    assert "Traceback" in Path(tmp_path / "leg.log").read_text()
+
+
+def test_a_missing_library_is_unavailable(attempt):
+    outcome = attempt(setup="from rosetta.worker.job import Unavailable\nraise Unavailable('no libfoo; install libfoo')")
+    assert (outcome.status, outcome.reason) == ("unavailable", "no libfoo; install libfoo")
+
+
+def test_memory_that_cannot_be_had_is_out_of_memory(attempt):
+    outcome = attempt(build="np.empty(2**60, np.uint8)")
+    assert outcome.status == "out-of-memory"
+
+
+def test_queued_work_is_paid_for_where_it_was_ordered(attempt):
+    """An asynchronous library returns at once and works later: the clock waits for `synchronize`."""
+    outcome = attempt(
+        setup="import threading\nqueue = []",
+        train="job = threading.Thread(target=time.sleep, args=(0.4,)); job.start(); queue.append(job)",
+        synchronize="[job.join() for job in queue]",
+    )
+    epochs = [event["seconds"] for event in outcome.of("phase") if event["phase"] == "epoch"]
+    assert len(epochs) == 2
+    assert min(epochs) >= 0.4
+
+
+def test_one_leg_at_a_time_on_a_device():
+    lock = isolation.device_lock("test-device", lambda text: None)
+    said, taken = [], threading.Event()
+
+    def second():
+        other = isolation.device_lock("test-device", said.append)
+        taken.set()
+        other.release()
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    assert not taken.wait(1)
+    lock.release()
+    assert taken.wait(10)
+    thread.join()
+    assert "another measurement holds test-device" in said[0]
+
+
+def test_threads_are_set_for_every_library():
+    environment = isolation.variables(3, "cpu", {"R_HOME": "/r"})
+    assert {environment[name] for name in isolation.THREAD_VARIABLES} == {"3"}
+    assert (environment["CUDA_VISIBLE_DEVICES"], environment["R_HOME"]) == ("", "/r")

@@ -1,0 +1,265 @@
+"""The pipeline end to end, on synthetic data: what a user relies on after one command, and when something breaks."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from conftest import SMOKE, rosetta, snakemake, variables
+
+from rosetta import records
+from rosetta.frameworks import discover
+
+RECORDS = Path("reports/records/smoke/cpu-fp32")
+COLUMNS = """leg language framework task status reason proof device precision profile data seconds_median seconds_low
+seconds_high samples_per_second first_step_seconds accuracy peak_memory_mb""".split()
+
+
+@pytest.fixture
+def workdir(smoke, tmp_path) -> Path:
+    """A copy of the finished smoke run that a test may break. Copied with its times, so that nothing looks changed."""
+    target = tmp_path / "copy"
+    shutil.copytree(smoke, target, copy_function=linked)
+    return target
+
+
+def linked(source: str, target: str) -> None:
+    """Hard links for the large arrays; what a test may write to is copied."""
+    if source.endswith(".npy"):
+        os.link(source, target)
+    else:
+        shutil.copy2(source, target)
+
+
+def results(workdir: Path) -> pd.DataFrame:
+    return pd.read_csv(workdir / "reports" / "results.csv").set_index("leg")
+
+
+def test_every_leg_is_in_the_results_with_its_outcome(smoke):
+    table = results(smoke)
+    assert set(COLUMNS) <= {"leg", *table.columns}
+    assert sorted(table.index) == sorted(leg.name for leg in discover())
+    python = table[table.language == "python"]
+    assert (python.status == "ok").all()
+    assert (python.proof == "exact").all()
+    assert python.seconds_median.notna().all()
+    assert table.reason[table.status != "ok"].notna().all()
+    assert set(table.status) <= {"ok", "unavailable"}, table[["status", "reason"]].to_string()
+
+
+def test_three_languages_where_this_machine_has_them(smoke):
+    """R and Julia are run when they are at hand: `unavailable` is accepted only where nothing could provide them."""
+    table = results(smoke)
+    if shutil.which("R"):
+        assert (table.status[table.language == "r"] == "ok").all(), table.reason.to_string()
+    if shutil.which("julia") or (os.geteuid() == 0 and shutil.which("apt-get")):
+        assert (table.status[table.language == "julia"] == "ok").all(), table.reason.to_string()
+
+
+def test_all_forms_of_the_report_are_written(smoke):
+    for name in ("summary.html", "summary.md", "results.csv", "results.parquet"):
+        assert (smoke / "reports" / name).stat().st_size > 500, name
+    page = (smoke / "reports" / "summary.html").read_text()
+    assert "synthetic" in page
+    assert "http-equiv=\"refresh\"" not in page
+    parquet = pd.read_parquet(smoke / "reports" / "results.parquet")
+    assert sorted(parquet.leg) == sorted(results(smoke).index)
+
+
+def test_records_keep_every_raw_sample_and_their_provenance(smoke):
+    leg = records.read(smoke / RECORDS / "python/numpy/cnn.json")
+    assert [record["round"] for record in leg["rounds"]] == [1, 2]
+    for record in leg["rounds"]:
+        epochs = [phase for phase in record["phases"] if phase["phase"] == "epoch"]
+        assert [len(phase["losses"]) for phase in epochs] == [4, 4]
+        assert record["provenance"]["lock_sha256"]
+        assert record["data"]["source"] == "synthetic"
+        assert record["versions"]["numpy"]
+        assert record["utilisation"] < 1
+    assert {d["precision"] for d in leg["proof"]["differences"]} == {"fp64", "fp32"}
+
+
+def test_the_same_algorithm_in_three_languages_has_the_same_losses(smoke):
+    """numpy, julia/base and r/base train the rnn, which has no dropout, on the same batches from the same weights."""
+    table = results(smoke)
+    ready = [name for name in ("python/numpy", "python/pytorch", "julia/base", "r/base") if table.status[f"{name}/rnn"] == "ok"]
+    losses = [
+        [phase["losses"] for phase in records.read(smoke / RECORDS / name / "rnn.json")["rounds"][0]["phases"] if phase["phase"] == "epoch"]
+        for name in ready
+    ]
+    assert len(ready) >= 2
+    for other in losses[1:]:
+        np.testing.assert_allclose(other, losses[0], rtol=1e-4)
+
+
+def test_nothing_changed_means_nothing_to_do(smoke):
+    done = snakemake("--dry-run", "reports/summary.html", workdir=smoke)
+    assert "Nothing to be done" in done.stdout + done.stderr, done.stdout[-2000:]
+
+
+def jobs(done: subprocess.CompletedProcess) -> set[str]:
+    """Names of the rules that a dry run would run."""
+    table = (done.stdout + done.stderr).rpartition("Job stats:")[2].splitlines()[3:]
+    return {line.split()[0] for line in table[: [line.split()[:1] for line in table].index(["total"])]}
+
+
+def test_a_changed_setting_reruns_only_what_it_touches(smoke):
+    again = jobs(snakemake("--dry-run", "reports/summary.html", workdir=smoke, config=(*SMOKE, "warm_up=2")))
+    assert "round_1_python_numpy_cnn" in again
+    assert not again & {"proof", "golden", "arrays", "weights", "environment"}
+    again = jobs(snakemake("--dry-run", "reports/summary.html", workdir=smoke, config=(*SMOKE, "proof_steps=1")))
+    assert {"proof", "golden"} <= again
+    assert not any(name.startswith("round") for name in again)
+
+
+def test_an_interrupted_run_resumes_with_what_is_missing(workdir):
+    (workdir / RECORDS / "python/numpy/rnn/round-2.json").unlink()
+    (workdir / RECORDS / "python/numpy/rnn.json").unlink()
+    again = jobs(snakemake("--dry-run", "reports/summary.html", workdir=workdir))
+    assert again == {"round_2_python_numpy_rnn", "record", "report"}
+
+
+def test_one_language_and_one_leg_are_targets(smoke):
+    again = jobs(snakemake("--dry-run", "--forceall", "python", workdir=smoke))
+    assert "language_report" in again
+    assert not any("julia" in name or name.startswith(("round_1_r", "round_2_r")) for name in again)
+    again = jobs(snakemake("--dry-run", "--forceall", str(RECORDS / "python/numpy/rnn.json"), workdir=smoke))
+    assert {name for name in again if name.startswith("round")} == {"round_1_python_numpy_rnn", "round_2_python_numpy_rnn"}
+
+
+def test_lint_is_clean(smoke):
+    done = snakemake("--lint", workdir=smoke)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_leg_that_times_out_stops_no_other_and_no_result_is_lost(workdir):
+    """The time limit is cut to nothing for every leg: all of them fail, the report shows it, and the history keeps the good ones."""
+    before = (workdir / "reports" / "history.jsonl").read_text()
+    done = snakemake("reports/python/summary.html", workdir=workdir, config=(*SMOKE, "timeout_seconds=0.05", "legs=python/numpy"))
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    table = pd.read_csv(workdir / "reports/python/results.csv").set_index("leg")
+    assert set(table.status) == {"timeout"}
+    assert "0.05 s" in table.reason["python/numpy/cnn"]
+    assert "timeout" in (workdir / "reports/python/summary.html").read_text()
+    history = (workdir / "reports" / "history.jsonl").read_text()
+    assert history.startswith(before)
+    assert results(workdir).status["python/numpy/cnn"] == "ok"
+
+
+def test_a_killed_leg_is_shown_and_the_next_one_runs(workdir):
+    """Someone kills the worker of the first leg: its record says so, and the other leg ends well."""
+    legs = ["python/numpy/cnn", "python/numpy/rnn"]
+    options = [word for setting in (*SMOKE, "rounds=1", "work.cnn.epochs=100000") for word in ("-c", setting)]
+    command = [sys.executable, "-m", "rosetta.cli", "run", *legs, *options]
+    output = workdir / "run.log"
+    with open(output, "w") as file:
+        process = subprocess.Popen(command, env=variables(workdir), stdout=file, stderr=subprocess.STDOUT)
+    deadline = time.time() + 300
+    while "python/numpy/cnn, round 1" not in output.read_text() or not (worker := workers(process.pid)):
+        assert time.time() < deadline, output.read_text()
+        assert process.poll() is None, output.read_text()
+        time.sleep(0.1)
+    worker[0].send_signal(signal.SIGKILL)
+    assert process.wait(300) == 1, output.read_text()
+    killed = json.loads((workdir / RECORDS / "python/numpy/cnn/round-1.json").read_text())
+    assert (killed["status"], "SIGKILL" in killed["reason"]) == ("failed", True)
+    assert json.loads((workdir / RECORDS / "python/numpy/rnn/round-1.json").read_text())["status"] == "ok"
+
+
+def workers(pid: int) -> list[psutil.Process]:
+    return [child for child in psutil.Process(pid).children(recursive=True) if "rosetta.worker" in child.cmdline()]
+
+
+def test_a_stopped_run_leaves_no_worker_behind(workdir):
+    command = [sys.executable, "-m", "rosetta.cli", "run", "python/numpy/cnn"]
+    options = [word for setting in (*SMOKE, "work.cnn.epochs=100000") for word in ("-c", setting)]
+    process = subprocess.Popen(command + options, env=variables(workdir), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.time() + 300
+    while not (found := workers(process.pid)):
+        assert time.time() < deadline
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    gone, alive = psutil.wait_procs(found, timeout=10)
+    assert not alive
+
+
+def test_a_truncated_array_is_named_and_other_tasks_go_on(workdir):
+    array = workdir / "shared_data/cnn/synthetic/y_train.npy"
+    whole = array.read_bytes()
+    array.unlink()  # a hard link: the original stays whole
+    array.write_bytes(whole[: len(whole) // 2])
+    os.utime(array, (0, 0))
+    for leg in ("cnn", "rnn"):
+        (workdir / RECORDS / f"python/numpy/{leg}/round-1.json").unlink()
+    done = snakemake("reports/summary.html", workdir=workdir)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    broken = json.loads((workdir / RECORDS / "python/numpy/cnn/round-1.json").read_text())
+    assert broken["status"] == "failed"
+    assert "y_train" in broken["reason"]
+    assert json.loads((workdir / RECORDS / "python/numpy/rnn/round-1.json").read_text())["status"] == "ok"
+    kept = results(workdir).loc["python/numpy/cnn"]
+    assert kept.status == "ok"
+    assert "y_train" in kept.warnings
+
+
+def test_two_pipelines_at_once_take_turns(workdir, tmp_path):
+    """The second one waits for the device, says so, and both end well."""
+    other = tmp_path / "other"
+    shutil.copytree(workdir, other, copy_function=linked)
+    options = [word for setting in (*SMOKE, "rounds=3", "work.cnn.epochs=6") for word in ("-c", setting)]
+    command = [sys.executable, "-m", "rosetta.cli", "run", "python/numpy/cnn", *options]
+    started = [
+        subprocess.Popen(command, env=variables(place), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for place in (workdir, other)
+    ]
+    texts = [process.communicate(timeout=300)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0], texts
+    assert any("another measurement holds cpu" in text for text in texts)
+
+
+def test_real_archives_run_where_a_folder_holds_them(tmp_path):
+    """The whole pipeline on CIFAR-10 and IMDB, with consent to archives that are not the published ones."""
+    folder = os.environ.get("ROSETTA_DATA_DIR")
+    if not folder:
+        pytest.skip("ROSETTA_DATA_DIR names no folder with cifar-10-binary.tar.gz and aclImdb_v1.tar.gz")
+    config = ("profile=smoke", "data=real", "accept_other_checksum=true", "legs=python/numpy", "rounds=1")
+    done = snakemake("reports/summary.html", workdir=tmp_path, config=config, ROSETTA_DATA_DIR=folder)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    table = results(tmp_path)
+    assert (table.status == "ok").all(), table.reason.to_string()
+    assert not table.data.str.contains("synthetic").any()
+    images = np.load(tmp_path / "shared_data/cnn/arrays/x_train.npy", mmap_mode="r")
+    assert (images.shape, images.dtype) == ((50_000, 3, 32, 32), np.float32)
+    reviews = np.load(tmp_path / "shared_data/rnn/arrays/x_train.npy", mmap_mode="r")
+    assert (reviews.shape, reviews.max() < 30_000) == ((25_000, 150), True)
+
+
+def test_a_wrong_checksum_stops_with_one_line(tmp_path):
+    folder = tmp_path / "archives"
+    folder.mkdir()
+    (folder / "cifar-10-binary.tar.gz").write_bytes(b"not the archive")
+    done = rosetta("prepare", "cnn", workdir=tmp_path, config=("data=real",), ROSETTA_DATA_DIR=str(folder))
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, done.stderr
+    assert "checksum" in lines[0]
+    assert "accept_other_checksum" in lines[0]
+    assert not (tmp_path / "shared_data/cnn/arrays").exists()
+
+
+def test_a_bad_setting_stops_the_pipeline_with_its_name(tmp_path):
+    done = snakemake("reports/summary.html", workdir=tmp_path, config=("profile=smoke", "device=gpu"))
+    assert done.returncode != 0
+    assert "device: 'gpu' is not one of" in done.stdout + done.stderr
+    done = snakemake("reports/summary.html", workdir=tmp_path, config=("legs=python/torch/cnn",))
+    assert done.returncode != 0
+    assert "no leg is called 'python/torch/cnn'" in done.stdout + done.stderr

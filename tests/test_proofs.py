@@ -1,0 +1,69 @@
+"""Every leg computes the same network: the whole proof, 20 steps at the published batch size."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import rosetta
+
+from rosetta import config
+from rosetta.frameworks import discover
+
+FULL_PROOF = ("profile=quick", "data=synthetic")
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory) -> Path:
+    workdir = tmp_path_factory.mktemp("proofs")
+    done = rosetta("prepare", workdir=workdir, config=FULL_PROOF, timeout=900)
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+@pytest.mark.parametrize("leg", discover(), ids=lambda leg: leg.name)
+def test_leg_is_proven(leg, prepared):
+    done = rosetta("verify", leg.name, workdir=prepared, config=FULL_PROOF, timeout=900)
+    path = prepared / "reports/records/quick/cpu-fp32" / leg.name / "proof.json"
+    proof = json.loads(path.read_text())
+    if proof["status"] == "unavailable":
+        assert done.returncode == 3
+        languages = {"julia": "julia", "r": "R"}
+        assert not shutil.which(languages.get(leg.framework.language, "python3")), proof["reason"]
+        pytest.skip(proof["reason"])
+    assert proof["status"] == "ok", proof["reason"]
+    assert done.returncode == 0
+    steps = config.load({"profile": "quick"}).proof_steps if leg.task.trained else 0
+    compared = {(d["precision"], d["quantity"].split(" of ")[0], d["step"]) for d in proof["differences"]}
+    precisions = [leg.framework.computes] if leg.framework.computes else ["fp64", "fp32"]
+    for precision in precisions:
+        if leg.task.trained:
+            expected = {("logits", 0), ("loss", 1), ("gradient", 1), ("loss", steps), ("logits", steps)}
+        else:
+            expected = {("features", 0)}
+        assert {(precision, *key) for key in expected} <= compared
+    decisive = [d["difference"] for d in proof["differences"] if d["precision"] == "fp64" and d["quantity"] == "loss"]
+    assert all(difference <= 1e-9 for difference in decisive)
+
+
+def test_a_wrong_network_is_a_mismatch(prepared, tmp_path):
+    """The proof can fail: the same leg with one gate of the GRU swapped is caught and named."""
+    from rosetta.measuring import prove
+    from rosetta.plan import Plan
+
+    source = next(leg for leg in discover() if leg.name == "python/numpy/rnn")
+    wrong = tmp_path / "numpy"
+    shutil.copytree(source.file.parent, wrong)
+    text = (wrong / "rnn.py").read_text()
+    assert "r, z = gates[t, :, :H], gates[t, :, H:]" in text
+    (wrong / "rnn.py").write_text(text.replace("r, z = gates[t, :, :H], gates[t, :, H:]", "z, r = gates[t, :, :H], gates[t, :, H:]"))
+
+    class WrongLeg(type(source)):
+        file = property(lambda self: wrong / "rnn.py")
+
+    plan = Plan.of(config.load({"profile": "quick", "data": "synthetic", "legs": ["python/numpy/rnn"]}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(prepared)
+        record = prove(plan, WrongLeg(source.framework, source.task))
+    assert record["status"] == "mismatch"
+    assert "fp64" in record["reason"]
