@@ -54,7 +54,7 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
     try:
-        with os.fdopen(handle, "w") as file:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
@@ -65,7 +65,7 @@ def write_text(path: Path, text: str) -> None:
 
 def read(path: Path) -> dict:
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecordError(f"{path}: no such record; run the leg first") from None
     except ValueError as error:
@@ -76,7 +76,7 @@ def read(path: Path) -> dict:
 def remember(history: Path, record: dict) -> None:
     """Appends a record to the history, which nothing ever rewrites: a later run loses no earlier result."""
     history.parent.mkdir(parents=True, exist_ok=True)
-    with open(history, "a") as file:
+    with open(history, "a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
 
 

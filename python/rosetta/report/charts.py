@@ -1,0 +1,214 @@
+"""Charts as inline SVG that take their colours and fonts from the page, so that they are legible in light and dark.
+
+matplotlib draws with stand-in colours; each is replaced by a CSS variable of the page. Series differ in colour and in
+dash or marker, never in colour alone.
+"""
+
+import io
+import re
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from . import results, statistics, words
+
+SERIES = tuple(f"#a0b0c{number}" for number in range(1, 8))
+INK, MUTED, RULE = "#a0b0d1", "#a0b0d2", "#a0b0d3"
+VARIABLES = {
+    **{stand_in: f"var(--series-{number})" for number, stand_in in enumerate(SERIES, 1)},
+    INK: "var(--ink)",
+    MUTED: "var(--muted)",
+    RULE: "var(--rule)",
+}
+LANGUAGE_SERIES = {"python": SERIES[0], "julia": SERIES[1], "r": SERIES[2]}
+DASHES = ("solid", (0, (5, 2)), (0, (1, 1.4)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2)), (0, (3, 3)), (0, (2, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+POINTS = 150
+"""Points of a loss curve: more than a screen shows apart, less than a page groans under."""
+
+STYLE = {
+    "svg.fonttype": "none",
+    "font.size": 9.5,
+    "font.family": "DejaVu Sans",
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": RULE,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": INK,
+    "xtick.major.size": 3,
+    "ytick.major.size": 0,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.solid_capstyle": "round",
+}
+WIDTH = 5.0
+"""Inches: at 72 points an inch and 9.5-point letters, still legible at 360 pixels."""
+
+
+def languages(pair, name: str) -> Markup:
+    """Bars of seconds with intervals and, beside each, the ratio to Python; one bar a language."""
+    shown = pair.shown
+    with matplotlib.rc_context(STYLE):
+        figure, axes = canvas(0.75 + 0.42 * len(shown))
+        top = max(upper(language.row.result) for language in shown)
+        for position, language in enumerate(shown):
+            result = language.row.result
+            value, low, high = (result[f"seconds_{end}"] for end in ("median", "low", "high"))
+            axes.barh(position, value, height=0.58, color=LANGUAGE_SERIES[language.row.leg["language"]])
+            if not words.missing(low):
+                axes.errorbar(
+                    value, position, xerr=[[max(0, value - low)], [max(0, high - value)]], color=INK, capsize=3, lw=1.1
+                )
+            label = f"{words.seconds(value)} s"
+            if not words.missing(language.times):
+                label += f", {words.ratio(language.times)} × Python" if language.row.leg["language"] != "python" else ""
+            axes.annotate(
+                label, (upper(result), position), xytext=(7, 0), textcoords="offset points", va="center", color=INK
+            )
+        axes.set_yticks(range(len(shown)), [language.name for language in shown])
+        axes.set_ylim(len(shown) - 0.5, -0.5)
+        axes.set_xlim(0, top * 1.62)
+        axes.set_xlabel(f"seconds for {words.job(pair.comparison.task, pair.comparison.work)}")
+        plain(axes, "x")
+        axes.spines["left"].set_visible(False)
+        title = f"{words.task_title(pair.comparison.task)} without a framework: seconds by language"
+        return svg(figure, name, title, pair.sentence)
+
+
+def losses(rows: list, task: str, name: str) -> Markup | None:
+    """Training loss against epochs, the mean over rounds; None where no leg has losses."""
+    curves = [(row, loss_curve(row.leg)) for row in rows]
+    curves = [(row, *curve) for row, curve in curves if curve is not None]
+    if not curves:
+        return None
+    with matplotlib.rc_context(STYLE):
+        columns = 2 if len(curves) > 1 else 1
+        legend = -(-len(curves) // columns)
+        figure, axes = canvas(2.5 + 0.2 * legend)
+        for number, (row, x, y) in enumerate(curves):
+            axes.plot(
+                x,
+                y,
+                color=SERIES[number % len(SERIES)],
+                linestyle=DASHES[(number + number // len(SERIES)) % len(DASHES)],
+                linewidth=max(1.3, 3 - 0.6 * number),
+                label=f"{row.leg['language']}/{row.leg['framework']}"
+                + ("" if row.times == row.times else f" ({row.leg['status']})"),
+            )
+        axes.set_xlabel("epochs")
+        axes.set_ylabel("training loss")
+        axes.tick_params(axis="y", labelcolor=MUTED)
+        axes.margins(x=0.02)
+        plain(axes, "y")
+        figure.legend(loc="outside lower center", ncols=columns, handlelength=3.4, labelcolor=INK)
+        title = f"{words.task_title(task)}: training loss"
+        ends = "; ".join(
+            f"{row.leg['leg']} ends at {f'{y[-1]:.3g}' if np.isfinite(y[-1]) else 'no number'}" for row, x, y in curves
+        )
+        return svg(figure, name, title, f"Loss of each batch, mean over rounds. {ends}.")
+
+
+def loss_curve(leg: dict):
+    """(epochs, losses) of a leg, the mean over rounds, in at most POINTS blocks of steps; None where a round has none."""
+    curves = []
+    for run in results.good_rounds(leg):
+        steps = [phase["losses"] for phase in run["phases"] if phase["phase"] == "epoch" and phase.get("losses")]
+        if steps:
+            curves.append(np.array([np.nan if loss is None else loss for epoch in steps for loss in epoch], float))
+            epochs = len(steps)
+    if not curves or len({len(curve) for curve in curves}) > 1:
+        return None
+    curve = np.mean(curves, axis=0)
+    blocks = np.array_split(np.arange(len(curve)), min(POINTS, len(curve)))
+    x = [epochs * (block.mean() + 1) / len(curve) for block in blocks]
+    return x, [curve[block].mean() for block in blocks]
+
+
+def samples(rows: list, task: str, name: str) -> Markup | None:
+    """Every epoch of every round as a point, by its distance from the leg's own median: the spread that an interval sums up."""
+    groups = [(row, [group for group in results.epoch_seconds(row.leg) if group]) for row in rows]
+    groups = [(row, rounds) for row, rounds in groups if statistics.count(rounds) and statistics.median(rounds) > 0]
+    if not groups:
+        return None
+    unit = "epoch" if words.is_trained(task) else "pass"
+    with matplotlib.rc_context(STYLE):
+        figure, axes = canvas(0.75 + 0.36 * len(groups))
+        reach = 1.0
+        for position, (row, rounds) in enumerate(groups):
+            middle = statistics.median(rounds)
+            color = LANGUAGE_SERIES.get(row.leg["language"], SERIES[3])
+            if not words.missing(row.result["seconds_low"]):
+                ends = [
+                    100 * (row.result[f"seconds_{end}"] / row.result["seconds_median"] - 1) for end in ("low", "high")
+                ]
+                axes.plot(ends, [position, position], color=RULE, linewidth=13, solid_capstyle="butt", zorder=1)
+            for number, group in enumerate(rounds):
+                height = position + 0.5 * ((number + 0.5) / len(rounds) - 0.5)
+                off = [100 * (second / middle - 1) for second in group]
+                reach = max(reach, *map(abs, off))
+                marker = MARKERS[number % len(MARKERS)]
+                axes.plot(off, [height] * len(off), marker, color=color, markersize=4.5, markeredgewidth=0, zorder=3)
+        axes.axvline(0, color=INK, linewidth=1, zorder=2)
+        axes.set_yticks(range(len(groups)), [f"{row.leg['language']}/{row.leg['framework']}" for row, _ in groups])
+        axes.set_ylim(len(groups) - 0.4, -0.6)
+        axes.set_xlim(-1.1 * reach, 1.1 * reach)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.xaxis.set_major_formatter(
+            FuncFormatter(lambda value, _: f"{value:+g} %".replace("-", "−") if value else "median")
+        )
+        axes.set_xlabel(f"seconds of one {unit}, from the leg's own median")
+        axes.spines["left"].set_visible(False)
+        plain(axes, "x")
+        flat = [(row, [second for group in rounds for second in group]) for row, rounds in groups]
+        ranges = "; ".join(
+            f"{row.leg['leg']} {words.seconds(min(all_))} to {words.seconds(max(all_))} s" for row, all_ in flat
+        )
+        return svg(
+            figure, name, f"{words.task_title(task)}: every {unit} measured", f"Seconds of one {unit}: {ranges}."
+        )
+
+
+def upper(result: dict) -> float:
+    """Where a bar and its whisker end."""
+    return max(result["seconds_median"], 0 if words.missing(result["seconds_high"]) else result["seconds_high"])
+
+
+def canvas(height: float):
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def plain(axes, grid: str) -> None:
+    axes.grid(axis=grid)
+    axes.set_axisbelow(True)
+
+
+def svg(figure: Figure, name: str, title: str, description: str) -> Markup:
+    """The figure as an <svg> element, with its ids made unique on the page by `name` and a text for who can't see it."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
+    text = re.sub(r"#a0b0[cd]\d", lambda match: VARIABLES[match[0]], text)
+    text = re.sub(r"'DejaVu Sans'(, [^;\"]*)?", "var(--sans)", text)
+    box = re.search(r'viewBox="([^"]*)"', text)[1]
+    head = (
+        f'<svg class="chart" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{box}" role="img" '
+        f'aria-labelledby="{name}-title {name}-description">'
+        f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-description">{escape(description)}</desc>'
+    )
+    return Markup(head + text[text.index(">") + 1 :])

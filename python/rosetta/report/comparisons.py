@@ -1,0 +1,191 @@
+"""Which legs may be compared with which, and how they compare: ranked tables, and language against language."""
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from . import results, statistics, words
+from .facts import machine_words
+
+BASE = {"python": "numpy", "julia": "base", "r": "base"}
+"""The frameworks of the same algorithm without a framework: their comparison is one of languages."""
+
+OLD_JULIA = (1, 10)
+"""Julia before this is years old: long-term support since 2024 is 1.10."""
+
+
+@dataclass
+class Row:
+    """A leg in a table. `times` is its seconds by those of the fastest; `alike`: the interval of that holds 1."""
+
+    leg: dict
+    result: dict
+    times: float = float("nan")
+    alike: bool = False
+
+
+@dataclass
+class Comparison:
+    """Legs that did the same job on the same data, machine, device and threads; `others` have no place among them."""
+
+    task: str
+    leg: dict
+    ranked: list[Row]
+    others: list[Row] = field(default_factory=list)
+
+    @property
+    def work(self) -> dict:
+        return results.typical_run(self.leg)["work"]
+
+    @property
+    def rows(self) -> list[Row]:
+        return self.ranked + self.others
+
+    @property
+    def statement(self) -> str:
+        """What the data was, as the first leg that had any says."""
+        runs = (results.typical_run(row.leg) for row in self.rows)
+        return next((run["data"]["statement"] for run in runs if results.has_data(run)), "")
+
+
+def setting(leg: dict) -> tuple:
+    return leg["task"], leg["profile"], leg["device"], leg["precision"]
+
+
+def job(leg: dict) -> tuple:
+    """What two legs must have in common before one may be called faster."""
+    run = results.typical_run(leg)
+    work, machine = tuple(sorted(run["work"].items())), machine_words(run["machine"])
+    return setting(leg) + (work, run["data"]["sha256"], machine, run["threads"])
+
+
+def comparisons(legs: list[dict], rows: list[dict]) -> list[Comparison]:
+    """One comparison for each job that was done; legs without a rank join the largest of their task and setting."""
+    jobs, rest = defaultdict(list), defaultdict(list)
+    for leg, result in zip(legs, rows):
+        if results.is_ranked(leg):
+            jobs[job(leg)].append(Row(leg, result))
+        else:
+            rest[setting(leg)].append(Row(leg, result))
+    found = [Comparison(key[0], group[0].leg, rank(group)) for key, group in jobs.items()]
+    for key, group in rest.items():
+        same = [comparison for comparison in found if setting(comparison.leg) == key]
+        if same:
+            max(same, key=lambda comparison: len(comparison.ranked)).others = group
+        else:
+            found.append(Comparison(key[0], group[0].leg, [], group))
+    return sorted(found, key=lambda comparison: results.order_of(comparison.leg)[:2])
+
+
+def rank(group: list[Row]) -> list[Row]:
+    group = sorted(group, key=lambda row: row.result["seconds_median"])
+    fastest = group[0]
+    reference = results.epoch_seconds(fastest.leg)
+    for row in group:
+        row.times = row.result["seconds_median"] / fastest.result["seconds_median"]
+        low, high = statistics.ratio_interval(results.epoch_seconds(row.leg), reference)
+        row.alike = row is not fastest and low <= 1 <= high
+    return group
+
+
+@dataclass
+class Language:
+    """One language's leg of the base comparison, its seconds by Python's, and the words that belong beside the number."""
+
+    row: Row
+    name: str
+    version: str
+    times: float = float("nan")
+    low: float = float("nan")
+    high: float = float("nan")
+    excluded: str = ""
+
+
+@dataclass
+class LanguageComparison:
+    comparison: Comparison
+    languages: list[Language]
+
+    @property
+    def shown(self) -> list[Language]:
+        return [language for language in self.languages if not language.excluded]
+
+    @property
+    def sentence(self) -> str:
+        return sentence(self)
+
+
+def language_comparisons(found: list[Comparison]) -> list[LanguageComparison]:
+    """Python, Julia and R on the same algorithm, for each comparison that has at least two of them."""
+    answer = []
+    for comparison in found:
+        base = [row for row in comparison.rows if BASE.get(row.leg["language"]) == row.leg["framework"]]
+        base.sort(key=lambda row: list(BASE).index(row.leg["language"]))
+        languages = [language_of(row, comparison) for row in base]
+        if len([language for language in languages if not language.excluded]) > 0 and len(languages) > 1:
+            relate(languages)
+            answer.append(LanguageComparison(comparison, languages))
+    return answer
+
+
+def language_of(row: Row, comparison: Comparison) -> Language:
+    name = results.LANGUAGES[row.leg["language"]]
+    versions = results.typical_run(row.leg)["versions"]
+    version = ", ".join(f"{key} {value}" for key, value in versions.items())
+    excluded = "" if row in comparison.ranked else row.leg["status"]
+    return Language(row, name, version, excluded=excluded)
+
+
+def relate(languages: list[Language]) -> None:
+    """Fills in the ratios to Python, where Python has a place in the comparison."""
+    shown = [language for language in languages if not language.excluded]
+    python = next((language for language in shown if language.row.leg["language"] == "python"), None)
+    if python is None:
+        return
+    reference = results.epoch_seconds(python.row.leg)
+    for language in shown:
+        language.times = language.row.result["seconds_median"] / python.row.result["seconds_median"]
+        if language is not python:
+            samples = results.epoch_seconds(language.row.leg)
+            language.low, language.high = statistics.ratio_interval(samples, reference)
+
+
+def sentence(pair: LanguageComparison) -> str:
+    """The comparison in words, with what excuses or damns a number."""
+    shown = pair.shown
+    python = next((language for language in shown if language.row.leg["language"] == "python"), None)
+    if python is None:
+        text = "Without a Python result there is nothing to relate the others to."
+    elif len(shown) == 1:
+        text = "Only Python has a result here."
+    else:
+        text = "; ".join(clause(language) for language in shown if language is not python) + "."
+    for language in pair.languages:
+        if language.excluded:
+            reason = language.row.leg["reason"] or "no reason recorded"
+            text += f" {language.name} has no place here: {language.excluded} ({reason})."
+    return text
+
+
+def clause(language: Language) -> str:
+    times = f"{language.name} took {words.ratio(language.times)} times as long as Python"
+    if words.missing(language.low):
+        return f"{times} (too few samples for an interval)"
+    text = f"{times} (95 % interval {words.ratio(language.low)} to {words.ratio(language.high)}"
+    text += ", so neither is shown to be faster)" if language.low <= 1 <= language.high else ")"
+    computes, asked = language.row.result["computes"], language.row.leg["precision"]
+    return f"{text}, computing in {computes} where {asked} was asked for" if computes and computes != asked else text
+
+
+def julia_version(leg: dict) -> tuple | None:
+    """(major, minor) of a Julia leg."""
+    found = re.search(r"(\d+)\.(\d+)", results.typical_run(leg)["versions"].get("julia", ""))
+    return tuple(map(int, found.groups())) if leg["language"] == "julia" and found else None
+
+
+def old_julia(legs: list[dict]) -> str:
+    """The version of a Julia that is too old to judge the language by; empty where there is none."""
+    old = {
+        results.typical_run(leg)["versions"]["julia"] for leg in legs if (julia_version(leg) or OLD_JULIA) < OLD_JULIA
+    }
+    return words.listed(sorted(old))

@@ -1,0 +1,219 @@
+"""What ran on what, when, from which software, and what a reader must know before believing a number."""
+
+from dataclasses import dataclass
+
+from ..measuring import BUSY_PERCENT
+from . import results, words
+
+
+@dataclass
+class Banner:
+    """A warning that stands on top. `mark` is its short form for captions and copied tables."""
+
+    title: str
+    text: str
+    mark: str = ""
+
+
+def machine_words(machine: dict) -> str:
+    """One line that names a machine: what tells it from another, and nothing that changes from minute to minute."""
+    gpus = [gpu["name"] for gpu in machine.get("gpus") or []]
+    parts = [*gpus, machine.get("processor")]
+    parts += [
+        f"{machine[name]} {unit}"
+        for name, unit in (("cores", "cores"), ("memory_gib", "GiB of memory"))
+        if machine.get(name)
+    ]
+    return ", ".join(filter(None, parts)) or "an unnamed machine"
+
+
+def flattened(machine: dict, prefix: str = "") -> list[tuple[str, str]]:
+    """Every fact of a machine as (name, text)."""
+    facts = []
+    for name, value in machine.items():
+        name = f"{prefix}{name}".replace("_", " ")
+        if isinstance(value, dict):
+            facts += flattened(value, f"{name} ")
+        elif isinstance(value, list):
+            facts += flattened({str(number): item for number, item in enumerate(value, 1)}, f"{name} ")
+        elif value not in (None, ""):
+            facts.append((name, str(value)))
+    return facts
+
+
+def different(legs: list[dict], of) -> list:
+    """The different values of `of(run)` over all rounds, in the order of their first appearance."""
+    return list(dict.fromkeys(of(run) for leg in legs for run in leg["rounds"]))
+
+
+def gather(legs: list[dict]) -> dict:
+    """The facts of the header and of the last section."""
+    runs = [run for leg in legs for run in leg["rounds"]]
+    of = lambda name: different(legs, lambda run: run["provenance"][name])  # noqa: E731
+    return {
+        "legs": len(legs),
+        "ranked": sum(map(results.is_ranked, legs)),
+        "frameworks": len({(leg["language"], leg["framework"]) for leg in legs}),
+        "languages": [
+            results.LANGUAGES.get(name, name)
+            for name in dict.fromkeys(
+                leg["language"] for leg in sorted(legs, key=lambda leg: results.order_of(leg)[2:])
+            )
+        ],
+        "tasks": [words.task_title(name) for name in dict.fromkeys(leg["task"] for leg in legs)],
+        "profiles": different(legs, lambda run: run["profile"]),
+        "devices": different(legs, lambda run: run["device"]),
+        "precisions": different(legs, lambda run: run["precision"]),
+        "threads": different(legs, lambda run: run["threads"]),
+        "rounds": rounds_words(legs),
+        "machines": different(legs, lambda run: machine_words(run["machine"])),
+        "machine_facts": flattened(runs[-1]["machine"]),
+        "data": data_statements(legs),
+        "when": words.when(run["provenance"]["date"] for run in runs),
+        "commits": of("commit"),
+        "dirty": any(run["provenance"]["dirty"] for run in runs),
+        "configs": of("config_sha256"),
+        "locks": of("lock_sha256"),
+        "commands": of("command"),
+        "seconds": sum(run["outer_seconds"] for run in runs),
+    }
+
+
+def rounds_words(legs: list[dict]) -> str:
+    """`3 processes each`; `1 to 3 processes each` where some were not timed as often as others."""
+    counts = [len(results.good_rounds(leg)) for leg in legs if results.good_rounds(leg)]
+    if not counts:
+        return "no process timed"
+    few, many = min(counts), max(counts)
+    return f"{words.plural(many, 'process')} each" if few == many else f"{few} to {words.plural(many, 'process')} each"
+
+
+def data_statements(legs: list[dict]) -> list[tuple[str, str, str, str]]:
+    """(task's title, source, statement, sha256), each combination once."""
+    return list(
+        dict.fromkeys(
+            (words.task_title(leg["task"]), run["data"]["source"], run["data"]["statement"], run["data"]["sha256"])
+            for leg in legs
+            for run in leg["rounds"]
+            if results.has_data(run)
+        )
+    )
+
+
+def banners(legs: list[dict], old_julia: str) -> list[Banner]:
+    """What a reader must know first, the gravest on top."""
+    checks = (
+        synthetic(legs),
+        other_archive(legs),
+        part(legs),
+        busy(legs),
+        none_ranked(legs),
+        mixed(legs),
+        dirty(legs),
+        toolchain(old_julia),
+    )
+    return [banner for banner in checks if banner]
+
+
+def synthetic(legs):
+    tasks = list(dict.fromkeys(words.task_title(leg["task"]) for leg in legs if results.is_synthetic(leg)))
+    if tasks:
+        everywhere = all(results.is_synthetic(leg) for leg in legs if results.has_data(results.typical_run(leg)))
+        text = (
+            f"{words.listed(tasks)}: arrays of the right shape with an invented signal, not the real data. "
+            "The work is the same, so times keep their meaning; accuracies have none."
+        )
+        return Banner(
+            "Synthetic data", text, "synthetic data" if everywhere else f"synthetic data in {words.listed(tasks)}"
+        )
+
+
+def other_archive(legs):
+    tasks = [
+        words.task_title(leg["task"])
+        for leg in legs
+        if "another checksum" in results.typical_run(leg)["data"]["source"]
+    ]
+    if tasks:
+        text = f"{words.listed(dict.fromkeys(tasks))}: the archive was accepted although its checksum is not the published one."
+        return Banner("Another archive", text, "archive with another checksum")
+
+
+def part(legs):
+    parts = [leg for leg in legs if not results.is_full(results.typical_run(leg)["work"])]
+    if parts:
+        jobs = dict.fromkeys(
+            f"{words.task_title(leg['task'])}: {words.job(leg['task'], work)}, the full job is {words.full_job(leg['task'], work)}"
+            for leg in parts
+            for work in [results.typical_run(leg)["work"]]
+        )
+        profiles = words.listed(dict.fromkeys(leg["profile"] for leg in parts))
+        return Banner(f"Profile {profiles}: a part of the job", "; ".join(jobs) + ".", f"profile {profiles}")
+
+
+def busy(legs):
+    loads = [
+        (load, leg["leg"])
+        for leg in legs
+        for load in results.known(run.get("other_load_percent") for run in leg["rounds"])
+    ]
+    worst = max(loads, default=(0, ""))
+    if worst[0] > BUSY_PERCENT:
+        count = sum(load > BUSY_PERCENT for load, _ in loads)
+        text = (
+            f"Other programs used up to {worst[0]:.0f} % of the processor just before a round ({worst[1]}); {count} of "
+            f"{words.plural(len(loads), 'round')} saw more than {BUSY_PERCENT} %. Such times are too long by an unknown amount: "
+            "repeat them on a quiet machine."
+        )
+        return Banner("Busy machine", text, "busy machine")
+
+
+def none_ranked(legs):
+    if not any(map(results.is_ranked, legs)):
+        return Banner("No result", "No leg both ran and passed the proof. The reasons stand below.")
+
+
+def mixed(legs):
+    machines = different(legs, lambda run: machine_words(run["machine"]))
+    commits = different(legs, lambda run: words.short(run["provenance"]["commit"]))
+    texts = []
+    if len(machines) > 1:
+        texts.append(f"{len(machines)} machines ({'; '.join(machines)}), which are never ranked against each other")
+    if len(commits) > 1:
+        texts.append(f"{len(commits)} versions of this software ({words.listed(commits)})")
+    if texts:
+        return Banner("Mixed records", "The records come from " + " and from ".join(texts) + ".")
+
+
+def dirty(legs):
+    if any(run["provenance"]["dirty"] for leg in legs for run in leg["rounds"]):
+        return Banner(
+            "Uncommitted changes",
+            "Some rounds ran from a checkout with changes that no commit holds, so nobody else can repeat them exactly.",
+        )
+
+
+def toolchain(old_julia):
+    if old_julia:
+        text = (
+            f"Julia {old_julia} is years behind the current release and may run with reduced optimization: "
+            "its times say little about Julia as it is today."
+        )
+        return Banner("Old Julia", text)
+
+
+def marks(legs: list[dict]) -> str:
+    """The short forms of the warnings that hold for these legs, for the caption of a table that someone copies."""
+    return ", ".join(banner.mark for banner in (synthetic(legs), other_archive(legs), part(legs), busy(legs)) if banner)
+
+
+def reproduction(legs: list[dict]) -> list[str]:
+    """The commands that repeat the whole report: the settings that are not the defaults, and the number of threads."""
+    commit = words.short(next(filter(None, different(legs, lambda run: run["provenance"]["commit"])), "COMMIT"))
+    run = results.typical_run(legs[0])
+    options = [f"{name}={run[name]}" for name in ("profile", "device", "precision", "threads")]
+    if any(map(results.is_synthetic, legs)):
+        options.append("data=synthetic")
+    command = f".venv/bin/snakemake --cores 1 reports/summary.html --config {' '.join(options)}"
+    one = dict.fromkeys(run["provenance"]["command"] for leg in legs[:1] for run in leg["rounds"])
+    return [f"git checkout {commit}", "make setup", command, "", "# one leg alone", *one]

@@ -1,0 +1,164 @@
+"""The page: puts results, comparisons, proofs and charts into the templates and writes the four files."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+
+from .. import __version__, records
+from . import charts, comparisons, facts, proofs, results, words
+
+FILTERS = (
+    words.seconds,
+    words.interval,
+    words.ratio,
+    words.whole,
+    words.rate,
+    words.percent,
+    words.difference,
+    words.listed,
+    words.short,
+    words.markdown,
+    words.task_title,
+    words.capfirst,
+)
+
+
+def write(legs: list[dict], folder: Path) -> list[Path]:
+    """See `rosetta.report.write`."""
+    if not legs:
+        raise records.RecordError(
+            "no leg record to report on; run a leg first, for example: rosetta run python/numpy/cnn"
+        )
+    legs = sorted(legs, key=results.order_of)
+    names = [words.slug(*anchor(leg)) for leg in legs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise records.RecordError(f"{twice}: two records of the same leg and setting; keep one of the files")
+    table = results.table(legs)
+    view = context(legs, table)
+    texts = {"results.csv": table.to_csv(index=False)}
+    texts |= {name: render(f"{name}.j2", view) for name in ("summary.md", "summary.html")}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_parquet(folder / "results.parquet", table)
+    for name, text in texts.items():
+        records.write_text(folder / name, text)
+    return [folder / name for name in ("results.parquet", *texts)]
+
+
+def write_parquet(path: Path, table: pd.DataFrame) -> None:
+    """Replaces the file in one step."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+    os.close(handle)
+    try:
+        table.to_parquet(temporary, index=False)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def render(template: str, view: dict) -> str:
+    """A template filled in. HTML is escaped by itself; the Markdown template escapes through its filter."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=lambda name: name is None or not name.endswith(".md.j2"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update({function.__name__: function for function in FILTERS})
+    environment.globals.update(results=results, words=words)
+    return environment.get_template(template).render(view)
+
+
+def anchor(leg: dict) -> tuple:
+    return leg["leg"], leg["profile"], leg["device"], leg["precision"]
+
+
+def context(legs: list[dict], table: pd.DataFrame) -> dict:
+    """Everything that the templates show."""
+    rows = table.to_dict("records")
+    found = comparisons.comparisons(legs, rows)
+    warnings = facts.banners(legs, comparisons.old_julia(legs))
+    proved = proofs.proofs(legs)
+    views = [comparison_view(comparison, number) for number, comparison in enumerate(found, 1)]
+    return {
+        "version": __version__,
+        "statuses": records.STATUSES,
+        "used": {leg["status"] for leg in legs},
+        "facts": facts.gather(legs),
+        "banners": warnings,
+        "marks": facts.marks(legs),
+        "marks_of": facts.marks,
+        "reproduction": facts.reproduction(legs),
+        "grid": grid(legs, rows),
+        "comparisons": views,
+        "tasks": {
+            name: [view for view in views if view["it"].task == name]
+            for name in dict.fromkeys(leg["task"] for leg in legs)
+        },
+        "languages": [
+            {
+                "pair": pair,
+                "chart": charts.languages(pair, f"languages{number}"),
+                "marks": facts.marks([language.row.leg for language in pair.languages]),
+            }
+            for number, pair in enumerate(comparisons.language_comparisons(found), 1)
+        ],
+        "old_julia": comparisons.old_julia(legs),
+        "proofs": [
+            (leg, [proof for proof in proved if proof.leg is leg])
+            for leg in legs
+            if any(proof.leg is leg for proof in proved)
+        ],
+        "families": proofs.families(proved),
+        "missing": [(leg, row) for leg, row in zip(legs, rows) if not results.is_ranked(leg)],
+        "warned": warned(legs),
+        "details": list(zip(legs, rows)),
+        "anchor": lambda leg: "leg-" + words.slug(*anchor(leg)),
+    }
+
+
+def grid(legs: list[dict], rows: list[dict]) -> dict:
+    """The cells of framework by task: {language: {framework: {task: [(leg, row)]}}}, several in a cell where settings differ."""
+    languages = {}
+    for leg, row in sorted(zip(legs, rows), key=lambda pair: results.order_of(pair[0])[2:]):
+        cells = languages.setdefault(leg["language"], {}).setdefault(leg["framework"], {})
+        cells.setdefault(leg["task"], []).append((leg, row))
+    return {
+        "tasks": list(dict.fromkeys(leg["task"] for leg in legs)),
+        "languages": languages,
+        "titles": {(leg["language"], leg["framework"]): leg["title"] for leg in legs},
+        "several": len({(leg["profile"], leg["device"], leg["precision"]) for leg in legs}) > 1,
+    }
+
+
+def warned(legs: list[dict]) -> dict[str, list[dict]]:
+    """Each warning with the legs that have it."""
+    found = {}
+    for leg in legs:
+        for warning in leg["warnings"]:
+            found.setdefault(warning, []).append(leg)
+    return found
+
+
+def comparison_view(comparison: comparisons.Comparison, number: int) -> dict:
+    """A comparison with its charts, and what its table has no column for."""
+    rows = [row.result for row in comparison.rows]
+    optional = ("accuracy", "peak_memory_mb", "first_step_seconds")
+    return {
+        "it": comparison,
+        "full": results.is_full(comparison.work),
+        "marks": facts.marks([row.leg for row in comparison.rows]),
+        "slowest": max((row.times for row in comparison.ranked), default=1),
+        "empty": [name for name in optional if all(words.missing(row[name]) for row in rows)],
+        "unranked_time": any(not words.missing(row.result["seconds_median"]) for row in comparison.others),
+        "short": [row for row in comparison.ranked if row.result["rounds_ok"] < row.result["rounds"]],
+        "single": any(row.result["rounds_ok"] == 1 for row in comparison.ranked),
+        "samples": charts.samples(comparison.rows, comparison.task, f"samples{number}"),
+        "losses": charts.losses(comparison.rows, comparison.task, f"losses{number}"),
+    }

@@ -1,0 +1,52 @@
+"""The proof as a table: how far each leg is from the golden values, and what was allowed."""
+
+import math
+from dataclasses import dataclass
+
+FAMILIES = ("weights", "logits", "loss", "gradient")
+
+
+@dataclass
+class Proof:
+    """One leg in one precision. `worst` holds, for each family, the difference that came nearest to its bound or passed it."""
+
+    leg: dict
+    precision: str
+    worst: dict
+    passed: bool
+
+
+def family(quantity: str) -> str:
+    """Features are the logits of a network without a head; `logits after load` are logits."""
+    first = quantity.split()[0]
+    return "logits" if first == "features" else first
+
+
+def strain(difference: dict) -> float:
+    """The difference as a share of its tolerance, infinite where it is no number."""
+    value, bound = difference["difference"], difference["tolerance"]
+    if value is None:
+        return math.inf
+    return value / bound if bound else (math.inf if value else 0.0)
+
+
+def proofs(legs: list[dict]) -> list[Proof]:
+    """Every leg and precision that was compared, in the order of the records."""
+    found = []
+    for leg in legs:
+        differences = leg["proof"]["differences"]
+        for precision in dict.fromkeys(difference["precision"] for difference in differences):
+            mine = [difference for difference in differences if difference["precision"] == precision]
+            worst = {}
+            for difference in mine:
+                name = family(difference["quantity"])
+                if name not in worst or strain(difference) > strain(worst[name]):
+                    worst[name] = difference
+            found.append(Proof(leg, precision, worst, all(difference["passed"] for difference in mine)))
+    return found
+
+
+def families(found: list[Proof]) -> list[str]:
+    """The columns of the table: the known families, then those that a later harness adds."""
+    seen = dict.fromkeys(name for proof in found for name in proof.worst)
+    return [name for name in FAMILIES if name in seen] + [name for name in seen if name not in FAMILIES]

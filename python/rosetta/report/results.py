@@ -1,0 +1,206 @@
+"""Results: one row a leg, every number taken from the raw samples of its rounds.
+
+Only rounds that ended `ok` are measured from. What was not measured stays NaN, and the reason stands in the same row.
+"""
+
+import math
+
+import pandas as pd
+
+from ..tasks import TASKS
+from . import statistics
+
+COLUMNS = (
+    ["leg", "language", "framework", "task", "status", "reason", "proof", "device", "precision", "profile", "data"]
+    + ["seconds_median", "seconds_low", "seconds_high", "samples_per_second", "first_step_seconds"]
+    + ["accuracy", "peak_memory_mb"]
+    + [
+        "title",
+        "bridge",
+        "computes",
+        "threads",
+        "rounds",
+        "rounds_ok",
+        "epochs",
+        "samples",
+        "batch",
+        "full_epochs",
+        "full_samples",
+    ]
+    + [
+        "seconds_full_estimate",
+        "import_seconds",
+        "build_seconds",
+        "data_seconds",
+        "warm_up_seconds",
+        "evaluation_seconds",
+    ]
+    + [
+        "outer_seconds",
+        "final_loss",
+        "utilisation",
+        "energy_joules",
+        "other_load_percent",
+        "data_statement",
+        "versions",
+        "warnings",
+    ]
+    + ["date", "commit", "dirty", "config_sha256", "lock_sha256"]
+)
+"""The columns of results.csv; docs/report.md explains each of them."""
+
+LANGUAGES = {"python": "Python", "julia": "Julia", "r": "R"}
+
+
+def table(legs: list[dict]) -> pd.DataFrame:
+    """One row a leg, in the order given, with COLUMNS.
+
+    Seconds are those of the profile's job: its epochs times the median epoch, with the bounds of a 95 % interval.
+    """
+    return pd.DataFrame([row(leg) for leg in legs], columns=COLUMNS)
+
+
+def row(leg: dict) -> dict:
+    rounds = good_rounds(leg)
+    run = typical_run(leg)
+    work = run["work"]
+    epochs = work["epochs"]
+    samples = epoch_seconds(leg)
+    low, high = statistics.interval(samples)
+    epoch = statistics.median(samples)
+    provenance = run["provenance"]
+    return {
+        **{name: leg[name] for name in ("leg", "language", "framework", "task", "status", "reason")},
+        **{name: leg[name] for name in ("device", "precision", "profile", "title")},
+        "proof": proof(leg),
+        "data": run["data"]["source"],
+        "seconds_median": epochs * epoch,
+        "seconds_low": epochs * low,
+        "seconds_high": epochs * high,
+        "samples_per_second": whole_batches(work) / epoch if epoch > 0 else math.nan,
+        "first_step_seconds": over_rounds(rounds, "first_step"),
+        "accuracy": middle(phase["accuracy"] for run in rounds for phase in run["phases"] if "accuracy" in phase),
+        "peak_memory_mb": max(known(run["peak_memory_mb"] for run in rounds), default=math.nan),
+        "bridge": run["bridge"],
+        "computes": run.get("computes", ""),
+        "threads": run["threads"],
+        "rounds": len(leg["rounds"]),
+        "rounds_ok": len(rounds),
+        **{name: work[name] for name in ("epochs", "samples", "batch", "full_epochs", "full_samples")},
+        "seconds_full_estimate": math.nan if is_full(work) else full_estimate(work, epoch),
+        "import_seconds": over_rounds(rounds, "import"),
+        "build_seconds": over_rounds(rounds, "build"),
+        "data_seconds": over_rounds(rounds, "data"),
+        "warm_up_seconds": over_rounds(rounds, "warm_up"),
+        "evaluation_seconds": over_rounds(rounds, "evaluation"),
+        "outer_seconds": middle(run["outer_seconds"] for run in rounds),
+        "final_loss": final_loss(rounds),
+        "utilisation": middle(run["utilisation"] for run in rounds),
+        "energy_joules": middle(run.get("energy_joules") for run in rounds),
+        "other_load_percent": max(known(run.get("other_load_percent") for run in leg["rounds"]), default=math.nan),
+        "data_statement": run["data"]["statement"],
+        "versions": "; ".join(f"{name} {version}" for name, version in run["versions"].items()),
+        "warnings": "; ".join(leg["warnings"]),
+        "date": provenance["date"],
+        "commit": provenance["commit"],
+        "dirty": bool(provenance["dirty"]),
+        "config_sha256": provenance["config_sha256"],
+        "lock_sha256": provenance["lock_sha256"],
+    }
+
+
+def proof(leg: dict) -> str:
+    """`exact` (compared and within every tolerance), `mismatch`, `variant` or `not run`."""
+    record = leg["proof"]
+    if "variant" in (record["status"], leg["status"]):
+        return "variant"
+    if record["status"] == "mismatch" or any(not difference["passed"] for difference in record["differences"]):
+        return "mismatch"
+    return "exact" if record["status"] == "ok" and record["differences"] else "not run"
+
+
+def is_ranked(leg: dict) -> bool:
+    """Only a leg that computed the same network and was timed has a place among the others."""
+    return leg["status"] == "ok" and proof(leg) == "exact" and statistics.median(epoch_seconds(leg)) > 0
+
+
+def good_rounds(leg: dict) -> list[dict]:
+    return [run for run in leg["rounds"] if run["status"] == "ok"]
+
+
+def typical_run(leg: dict) -> dict:
+    """The run that speaks for the leg's settings: the first good round, else the first, whatever became of it."""
+    return (good_rounds(leg) or leg["rounds"])[0]
+
+
+def epoch_seconds(leg: dict) -> list[list[float]]:
+    """Seconds of every epoch, grouped by round."""
+    return [phase_seconds(run, "epoch") for run in good_rounds(leg)]
+
+
+def phase_seconds(run: dict, name: str) -> list[float]:
+    return [phase["seconds"] for phase in run["phases"] if phase["phase"] == name]
+
+
+def over_rounds(rounds: list[dict], name: str) -> float:
+    """The median over rounds of the seconds that a phase took in all."""
+    sums = [sum(seconds) for seconds in (phase_seconds(run, name) for run in rounds) if seconds]
+    return statistics.median([sums])
+
+
+def final_loss(rounds: list[dict]) -> float:
+    """The mean training loss of the last epoch, the median over rounds."""
+    means = []
+    for run in rounds:
+        curves = [phase["losses"] for phase in run["phases"] if phase.get("losses")]
+        if curves and None not in curves[-1]:
+            means.append(sum(curves[-1]) / len(curves[-1]))
+    return statistics.median([means])
+
+
+def known(values) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def middle(values) -> float:
+    return statistics.median([known(values)])
+
+
+def whole_batches(work: dict) -> int:
+    """Samples that an epoch really passes over: training takes whole batches only."""
+    return work["samples"] // work["batch"] * work["batch"]
+
+
+def is_full(work: dict) -> bool:
+    """Whether this was the whole job of 2018 rather than a part of it."""
+    return work["samples"] >= work["full_samples"] and work["epochs"] >= work["full_epochs"]
+
+
+def full_estimate(work: dict, epoch: float) -> float:
+    """Seconds that the full job would take if every sample took as long as here: an extrapolation, never a measurement."""
+    full = work["full_samples"] // work["batch"] * work["batch"] * work["full_epochs"]
+    return epoch * full / whole_batches(work) if whole_batches(work) else math.nan
+
+
+def has_data(run: dict) -> bool:
+    """Whether arrays were prepared for the run; a leg that cannot run may have none."""
+    return run["data"]["source"] not in ("", "none")
+
+
+def is_synthetic(leg: dict) -> bool:
+    return typical_run(leg)["data"]["source"].startswith("synthetic")
+
+
+def order_of(leg: dict) -> tuple:
+    """The reading order of legs: task, language and framework, then the settings; the unknown comes last."""
+    tasks, languages = list(TASKS), list(LANGUAGES)
+    return (
+        tasks.index(leg["task"]) if leg["task"] in tasks else len(tasks),
+        leg["task"],
+        languages.index(leg["language"]) if leg["language"] in languages else len(languages),
+        leg["language"],
+        leg["framework"],
+        leg["profile"],
+        leg["device"],
+        leg["precision"],
+    )

@@ -1,0 +1,529 @@
+"""What a reader of the report relies on."""
+
+import copy
+import math
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import sample_records as sample
+from rosetta import records, report
+from rosetta.report import charts, comparisons, facts, page, proofs, results, statistics, words
+
+HOSTILE = "lua/torch7/cnn"
+VOID = {"meta", "br", "link", "img", "hr", "input"}
+
+
+def edit(leg: dict, change) -> dict:
+    """A copy of a leg with `change` applied to each of its runs."""
+    leg = copy.deepcopy(leg)
+    for run in (leg["proof"], *leg["rounds"]):
+        change(run)
+    return records.check(leg, leg["leg"])
+
+
+def with_epochs(leg: str, rounds: list[list[float]]) -> dict:
+    """A leg whose epochs last exactly these seconds."""
+    record = sample.good(leg, rounds=len(rounds))
+    for run, seconds in zip(record["rounds"], rounds):
+        others = [phase for phase in run["phases"] if phase["phase"] != "epoch"]
+        run["phases"] = others + [{"phase": "epoch", "seconds": second, "losses": [2.0, 1.0]} for second in seconds]
+        run["work"]["epochs"] = len(seconds)
+    return records.check(record, leg)
+
+
+def synthetic(leg: dict) -> dict:
+    return edit(leg, lambda run: run.update(data=dict(sample.SYNTHETIC)))
+
+
+def full(leg: dict) -> dict:
+    return edit(
+        leg, lambda run: run["work"].update(full_samples=run["work"]["samples"], full_epochs=run["work"]["epochs"])
+    )
+
+
+def written(legs: list[dict], folder: Path) -> tuple[str, str]:
+    report.write(legs, folder)
+    return (folder / "summary.html").read_text(), (folder / "summary.md").read_text()
+
+
+class Page(HTMLParser):
+    """The elements of a page: nesting is checked, text is gathered by element."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.open, self.elements = [], []
+        self.feed(html)
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        element = {"tag": tag, "text": "", **dict(attributes)}
+        self.elements.append(element)
+        if tag not in VOID:
+            self.open.append(element)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append({"tag": tag, "text": "", **dict(attributes)})
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open[-1]["tag"] == tag, f"</{tag}> closes <{self.open[-1]['tag']}>"
+        self.open.pop()
+
+    def handle_data(self, data):
+        for element in self.open:
+            element["text"] += data
+
+    def all(self, *tags):
+        return [element for element in self.elements if element["tag"] in tags]
+
+
+# Numbers
+
+
+def test_seconds_are_epochs_times_the_median_of_all_epochs_of_all_rounds():
+    row = results.row(with_epochs("python/numpy/cnn", [[1.0, 2.0, 9.0], [3.0, 4.0, 5.0]]))
+    assert row["seconds_median"] == pytest.approx(3 * 3.5)
+    assert row["samples_per_second"] == pytest.approx(640 / 3.5)
+    assert 3 * 1.0 <= row["seconds_low"] < 3 * 3.5 < row["seconds_high"] <= 3 * 9.0
+
+
+def test_samples_per_second_counts_whole_batches_only():
+    leg = edit(with_epochs("python/numpy/cnn", [[2.0]]), lambda run: run["work"].update(samples=650))
+    assert results.row(leg)["samples_per_second"] == pytest.approx(640 / 2.0)
+
+
+def test_one_sample_has_no_interval():
+    row = results.row(with_epochs("python/numpy/cnn", [[2.0]]))
+    assert row["seconds_median"] == 2.0
+    assert math.isnan(row["seconds_low"])
+    assert math.isnan(row["seconds_high"])
+
+
+def test_interval_is_the_same_every_time_and_exact_for_equal_samples():
+    groups = [[1.0, 1.2, 1.1], [1.4, 1.3], [0.9]]
+    assert statistics.interval(groups) == statistics.interval(groups)
+    assert statistics.interval([[2.0, 2.0], [2.0]]) == (2.0, 2.0)
+
+
+def test_interval_sees_that_epochs_of_one_process_go_together():
+    apart = [[middle + 0.01 * epoch for epoch in range(10)] for middle in (1.0, 1.2, 1.4)]
+    low, high = statistics.interval(apart)
+    pooled_low, pooled_high = statistics.interval([[second for group in apart for second in group]])
+    assert high - low > 1.2 * (pooled_high - pooled_low)
+
+
+def test_unequal_rounds_draw_only_from_samples_that_exist():
+    low, high = statistics.interval([[5.0], [1.0, 2.0, 3.0]])
+    assert 1.0 <= low <= high <= 5.0
+
+
+def test_interval_covers_the_true_median_about_as_often_as_it_says():
+    import numpy as np
+
+    random = np.random.default_rng(7)
+    hits = 0
+    for _ in range(60):
+        rounds = (10 + random.normal(0, 1, (8, 1)) + random.normal(0, 0.3, (8, 4))).tolist()
+        low, high = statistics.interval(rounds)
+        hits += low <= 10 <= high
+    assert hits >= 48
+
+
+def test_ratio_interval_holds_one_for_the_like_and_not_for_the_unlike():
+    first, second = [[1.0, 1.1], [1.05, 0.95]], [[1.02, 1.08], [1.0, 1.0]]
+    low, high = statistics.ratio_interval(first, second)
+    assert low <= 1 <= high
+    low, high = statistics.ratio_interval([[3.0, 3.1], [3.2]], second)
+    assert 2.5 < low < high < 3.3
+
+
+def test_only_good_rounds_are_measured_from():
+    legs = {leg["leg"]: leg for leg in sample.mixed()}
+    row = results.row(legs["julia/base/rnn"])
+    assert (row["rounds"], row["rounds_ok"], row["status"]) == (3, 2, "ok")
+    assert "1 of 3 rounds did not end well" in row["warnings"]
+
+
+def test_what_was_not_measured_is_empty_and_has_its_reason():
+    row = results.row(sample.unavailable("julia/flux/cnn", "Flux needs Julia 1.10"))
+    for name in (
+        "seconds_median",
+        "seconds_low",
+        "samples_per_second",
+        "first_step_seconds",
+        "accuracy",
+        "peak_memory_mb",
+    ):
+        assert math.isnan(row[name]), name
+    assert (row["status"], row["reason"], row["proof"], row["data"]) == (
+        "unavailable",
+        "Flux needs Julia 1.10",
+        "not run",
+        "none",
+    )
+
+
+def test_estimate_of_the_full_job_is_given_only_where_it_was_not_measured():
+    part = with_epochs("python/numpy/cnn", [[2.0, 2.0]])
+    assert results.row(part)["seconds_full_estimate"] == pytest.approx(2.0 * 781 * 64 * 10 / 640)
+    assert math.isnan(results.row(full(part))["seconds_full_estimate"])
+
+
+@pytest.mark.parametrize(
+    ("leg", "proof"),
+    [
+        (sample.good("r/base/rnn"), "exact"),
+        (sample.mismatch("r/base/rnn"), "mismatch"),
+        (sample.variant("r/base/rnn", "another GRU"), "variant"),
+        (sample.unavailable("r/base/rnn", "no R"), "not run"),
+        (sample.broken("r/base/rnn", "timeout", "too slow"), "exact"),
+    ],
+)
+def test_proof_is_told_apart_from_status(leg, proof):
+    assert results.row(leg)["proof"] == proof
+
+
+# Who is compared with whom
+
+
+def ranking(legs: list[dict]) -> list[list[str]]:
+    rows = results.table(legs).to_dict("records")
+    return [[row.leg["leg"] for row in comparison.ranked] for comparison in comparisons.comparisons(legs, rows)]
+
+
+def test_a_leg_that_computes_something_else_is_never_the_fastest():
+    quick_but_wrong = sample.mismatch("python/pytorch/cnn")
+    slow = sample.good("python/numpy/cnn")
+    assert ranking([quick_but_wrong, slow]) == [["python/numpy/cnn"]]
+
+
+def test_a_leg_without_a_proof_is_not_ranked():
+    leg = sample.good("python/numpy/cnn")
+    leg["proof"]["differences"] = []
+    assert ranking([leg]) == [[]]
+
+
+def test_order_is_by_time():
+    assert ranking([sample.good(f"{name}/cnn") for name in ("r/base", "julia/base", "python/numpy")]) == [
+        ["python/numpy/cnn", "julia/base/cnn", "r/base/cnn"]
+    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda run: run["work"].update(samples=1280),
+        lambda run: run["data"].update(sha256="other"),
+        lambda run: run["machine"].update(processor="another"),
+        lambda run: run.update(threads=1),
+    ],
+    ids=["work", "data", "machine", "threads"],
+)
+def test_different_jobs_share_no_ranking(change):
+    one, other = sample.good("python/numpy/cnn"), edit(sample.good("python/pytorch/cnn"), change)
+    assert sorted(ranking([one, other])) == [["python/numpy/cnn"], ["python/pytorch/cnn"]]
+
+
+def test_a_clock_that_moves_makes_no_other_machine():
+    one = sample.good("python/numpy/cnn")
+    other = edit(sample.good("python/pytorch/cnn"), lambda run: run["machine"].update(clock_mhz=1200))
+    assert ranking([one, other]) == [["python/pytorch/cnn", "python/numpy/cnn"]]
+
+
+def test_languages_are_related_to_python():
+    legs = [
+        with_epochs("python/numpy/cnn", [[2.0, 2.0], [2.0, 2.0]]),
+        with_epochs("julia/base/cnn", [[1.0, 1.0], [1.0, 1.0]]),
+        with_epochs("r/base/cnn", [[6.0, 6.0], [6.0, 6.0]]),
+    ]
+    rows = results.table(legs).to_dict("records")
+    (pair,) = comparisons.language_comparisons(comparisons.comparisons(legs, rows))
+    assert {language.name: language.times for language in pair.languages} == {"Python": 1.0, "Julia": 0.5, "R": 3.0}
+    assert "Julia took 0.50 times as long as Python (95\u00a0% interval 0.50 to 0.50)" in pair.sentence
+    assert "computing in fp64 where fp32 was asked for" in pair.sentence
+
+
+def test_a_language_without_a_result_says_why():
+    legs = [
+        sample.good("python/numpy/cnn"),
+        sample.good("julia/base/cnn"),
+        sample.broken("r/base/cnn", "timeout", "stopped after 900 s"),
+    ]
+    rows = results.table(legs).to_dict("records")
+    (pair,) = comparisons.language_comparisons(comparisons.comparisons(legs, rows))
+    assert "R has no place here: timeout (stopped after 900 s)" in pair.sentence
+
+
+# The proof's table
+
+
+def test_proof_shows_the_difference_nearest_to_its_bound():
+    leg = sample.good("python/numpy/cnn")
+    template = {"precision": "fp32", "quantity": "logits", "passed": True}
+    leg["proof"]["differences"] = [
+        {**template, "step": 1, "difference": 9e-6, "tolerance": 1e-5},
+        {**template, "step": 20, "difference": 5e-3, "tolerance": 2e-2},
+    ]
+    (found,) = proofs.proofs([leg])
+    assert found.worst["logits"]["step"] == 1
+
+
+def test_a_difference_that_is_no_number_is_the_worst():
+    leg = sample.mismatch("python/numpy/cnn")
+    leg["proof"]["differences"].append(
+        {"precision": "fp32", "quantity": "loss", "step": 5, "difference": None, "tolerance": 1e-3, "passed": False}
+    )
+    found = [proof for proof in proofs.proofs([leg]) if proof.precision == "fp32"]
+    assert found[0].worst["loss"]["difference"] is None
+    assert not found[0].passed
+    assert words.difference(None) == "not finite"
+
+
+# Warnings
+
+
+def titles(legs: list[dict]) -> list[str]:
+    return [banner.title for banner in facts.banners(legs, comparisons.old_julia(legs))]
+
+
+def test_the_full_job_on_real_data_on_a_quiet_machine_has_no_warning():
+    assert titles([full(sample.good("python/numpy/cnn"))]) == []
+
+
+@pytest.mark.parametrize(
+    ("leg", "title"),
+    [
+        (synthetic(full(sample.good("python/numpy/cnn"))), "Synthetic data"),
+        (
+            full(
+                edit(
+                    sample.good("python/numpy/cnn"),
+                    lambda run: run["data"].update(source="archive with another checksum"),
+                )
+            ),
+            "Another archive",
+        ),
+        (sample.good("python/numpy/cnn"), "Profile quick: a part of the job"),
+        (full(edit(sample.good("python/numpy/cnn"), lambda run: run.update(other_load_percent=40.0))), "Busy machine"),
+        (
+            full(edit(sample.good("python/numpy/cnn"), lambda run: run["provenance"].update(dirty=True))),
+            "Uncommitted changes",
+        ),
+        (full(sample.good("julia/base/cnn")), "Old Julia"),
+        (full(sample.unavailable("python/numpy/cnn", "no NumPy")), "No result"),
+    ],
+)
+def test_each_reason_for_doubt_is_announced(leg, title):
+    assert titles([leg]) == [title]
+
+
+def test_julia_1_10_is_not_old():
+    assert titles([full(edit(sample.good("julia/base/cnn"), lambda run: run["versions"].update(julia="1.10.2")))]) == []
+
+
+def test_records_of_two_machines_are_announced():
+    other = edit(sample.good("python/pytorch/cnn"), lambda run: run["machine"].update(processor="another"))
+    assert "Mixed records" in titles([sample.good("python/numpy/cnn"), other])
+
+
+# The files
+
+
+def test_csv_and_parquet_hold_the_same_rows_with_the_promised_columns(tmp_path):
+    paths = report.write(sample.mixed(), tmp_path)
+    assert {path.name for path in paths} == {"results.csv", "results.parquet", "summary.md", "summary.html"}
+    csv, parquet = pd.read_csv(tmp_path / "results.csv"), pd.read_parquet(tmp_path / "results.parquet")
+    promised = (
+        "leg language framework task status reason proof device precision profile data seconds_median seconds_low seconds_high "
+        "samples_per_second first_step_seconds accuracy peak_memory_mb"
+    )
+    assert list(csv.columns[:18]) == promised.split()
+    assert list(csv.columns) == list(parquet.columns) == results.COLUMNS
+    assert list(csv.leg) == list(parquet.leg)
+    assert csv.seconds_median.tolist() == pytest.approx(parquet.seconds_median.tolist(), nan_ok=True)
+    assert csv[csv.leg == HOSTILE].reason.item().startswith("RuntimeError: <script>alert('x')</script> &")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in paths)
+
+
+def test_docs_explain_every_column():
+    text = (Path(__file__).parents[1] / "docs" / "report.md").read_text()
+    assert [name for name in results.COLUMNS if f"`{name}`" not in text] == []
+
+
+def test_a_report_that_fails_leaves_the_last_one_as_it_was(tmp_path, monkeypatch):
+    report.write(sample.nine(), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def fail(*_):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(page.charts, "losses", fail)
+    with pytest.raises(RuntimeError, match="no ink"):
+        report.write(sample.mixed(), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_the_same_records_make_the_same_report(tmp_path):
+    first = written(sample.nine(), tmp_path / "first")
+    assert written(list(reversed(sample.nine())), tmp_path / "second") == first
+
+
+def test_no_records_and_doubled_records_are_refused(tmp_path):
+    with pytest.raises(records.RecordError, match="no leg record"):
+        report.write([], tmp_path)
+    with pytest.raises(records.RecordError, match="two records of the same leg"):
+        report.write([sample.good("python/numpy/cnn")] * 2, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_importing_the_report_is_cheap():
+    code = "import sys, rosetta.report; print([name for name in ('pandas', 'matplotlib', 'jinja2') if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(Path(report.__file__).parents[2])},
+    )
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+# The page
+
+
+CASES = {
+    "nine": sample.nine,
+    "mixed": sample.mixed,
+    "synthetic": lambda: [synthetic(leg) for leg in sample.mixed()],
+    "one round": lambda: [sample.good("julia/base/rnn", rounds=1)],
+    "one sample": lambda: [with_epochs("r/base/cnn", [[1.0]])],
+    "nothing ok": lambda: [sample.unavailable("julia/base/cnn", "no Julia"), sample.broken("r/base/cnn", "failed", "")],
+    "two devices": lambda: [sample.good("python/numpy/cnn"), sample.good("python/numpy/cnn", device="cuda")],
+    "unknown task": lambda: [sample.good("lua/torch7/gan")],
+    "no losses": lambda: [
+        edit(sample.good("python/numpy/cnn"), lambda run: [phase.pop("losses", 0) for phase in run["phases"]])
+    ],
+    "broken losses": lambda: [
+        edit(
+            sample.good("python/numpy/cnn"),
+            lambda run: [phase.update(losses=[None] * 10) for phase in run["phases"] if "losses" in phase],
+        )
+    ],
+    "zero seconds": lambda: [with_epochs("python/numpy/cnn", [[0.0, 0.0]])],
+}
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda name: name.replace(" ", "-"))
+def case(request, tmp_path_factory):
+    legs = CASES[request.param]()
+    html, markdown = written(legs, tmp_path_factory.mktemp("report"))
+    return legs, html, markdown
+
+
+def test_every_leg_is_on_the_page_with_status_and_reason(case):
+    legs, html, _ = case
+    summaries = [element["text"] for element in Page(html).all("summary")]
+    text = Page(html).all("body")[0]["text"]
+    for leg in legs:
+        assert any(leg["leg"] in summary and leg["status"] in summary for summary in summaries)
+        assert leg["reason"] in text
+
+
+def test_page_is_whole_and_needs_nothing_from_outside(case):
+    _, html, _ = case
+    found = Page(html)
+    assert len(html) < 2_000_000
+    assert not found.all("script", "link", "img", "iframe", "object")
+    assert not [element for element in found.elements if any(name.startswith("on") for name in element)]
+    links = [
+        value for element in found.elements for name, value in element.items() if name in ("href", "src", "xlink:href")
+    ]
+    assert all(link.startswith("#") for link in links)
+    assert not re.search(r"@import|url\((?!#)", html)
+    ids = [element["id"] for element in found.elements if element.get("id")]
+    assert len(ids) == len(set(ids))
+    assert {link[1:] for link in links} <= set(ids)
+    assert set(re.findall(r"url\(#([^)]*)\)", html)) <= set(ids)
+    assert "nan" not in re.sub(r"[a-z]nan|nan[a-z]", "", found.all("main")[0]["text"].lower())
+
+
+def test_page_is_made_for_screen_readers(case):
+    _, html, _ = case
+    found = Page(html)
+    assert found.all("html")[0]["lang"] == "en"
+    assert found.all("title")[0]["text"].startswith("Rosetta Bench")
+    assert all(element.get("scope") for element in found.all("th"))
+    assert len(found.all("caption")) == len(found.all("table"))
+    levels = [int(element["tag"][1]) for element in found.all("h1", "h2", "h3", "h4")]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(later <= earlier + 1 for earlier, later in zip(levels, levels[1:]))
+    for chart in found.all("svg"):
+        assert chart["role"] == "img"
+        assert chart["aria-labelledby"]
+
+
+def test_synthetic_data_is_said_on_top_and_in_every_caption(tmp_path):
+    html, markdown = written([synthetic(leg) for leg in sample.mixed()], tmp_path)
+    found = Page(html)
+    assert html.index("Synthetic data.") < html.index("<table")
+    without_data = {"julia/flux/cnn"}
+    captions = [element["text"] for element in found.all("caption")]
+    assert len(captions) > 8
+    assert [
+        caption
+        for caption in captions
+        if "synthetic data" not in caption and not any(leg in caption for leg in without_data)
+    ] == []
+    assert markdown.count("[synthetic data") == len(re.findall(r"^\|---", markdown, re.M)) + markdown.count("\n- ")
+
+
+def test_real_data_beside_synthetic_is_not_called_synthetic(tmp_path):
+    html, _ = written([synthetic(sample.good("python/numpy/cnn")), sample.good("python/numpy/rnn")], tmp_path)
+    captions = [element["text"] for element in Page(html).all("caption")]
+    (rnn,) = [caption for caption in captions if caption.startswith("GRU on IMDB")]
+    assert "synthetic" not in rnn
+    assert any("synthetic data in CNN on CIFAR-10" in caption for caption in captions)
+
+
+def test_a_part_of_the_job_is_never_shown_as_the_whole(tmp_path):
+    html, markdown = written([sample.good("python/numpy/cnn")], tmp_path)
+    for text in (html, markdown):
+        assert "seconds for 3 epochs of 640 samples" in text.lower()
+        assert "the full job is 10 epochs of 50,000 samples" in text
+
+
+def test_text_from_records_stays_text(tmp_path):
+    html, markdown = written(sample.mixed(), tmp_path)
+    assert "<script" not in html
+    assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp;" in html
+    assert "<script" not in markdown
+    rows = [line for line in markdown.splitlines() if line.startswith(f"| {HOSTILE} ")]
+    assert len(rows) == 1
+    assert words.markdown("a|b\n*c* <d>") == "a\\|b \\*c\\* &lt;d&gt;"
+
+
+def test_charts_take_their_colours_from_the_page(tmp_path):
+    html, _ = written(sample.nine(), tmp_path)
+    drawings = re.findall(r"<svg.*?</svg>", html, re.S)
+    assert len(drawings) == 7, "samples for three tasks, losses for two, languages for two"
+    for drawing in drawings:
+        ElementTree.fromstring(drawing.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1))
+        colours = set(re.findall(r"(?:fill|stroke): ([^;\"]+)", drawing)) - {"none"}
+        assert {colour for colour in colours if not colour.startswith("var(--")} == set()
+    variables = set(re.findall(r"var\((--[a-z0-9-]+)\)", html))
+    assert variables <= set(re.findall(r"(--[a-z0-9-]+):", html))
+
+
+def test_long_loss_curves_are_thinned_without_moving_their_mean():
+    leg = with_epochs("python/numpy/cnn", [[1.0]])
+    leg["rounds"][0]["phases"][-1]["losses"] = [float(step) for step in range(7810)]
+    x, y = charts.loss_curve(leg)
+    assert len(x) == len(y) == charts.POINTS
+    assert sum(y) / len(y) == pytest.approx(7809 / 2, rel=5e-3)
+    assert x[-1] == pytest.approx(1, abs=0.01)
