@@ -1,5 +1,7 @@
 # Two commands do everything on a fresh machine: `make report` and `make test`.
 PYTHON ?= python3
+# Overrides of config/config.yaml: make report CONFIG="profile=smoke data=synthetic"
+CONFIG ?=
 BIN := .venv/bin
 
 .PHONY: setup report test locks
@@ -7,7 +9,7 @@ setup:
 	@$(PYTHON) python/bootstrap.py
 
 report: setup
-	$(BIN)/snakemake --cores 1 reports/summary.html
+	$(BIN)/snakemake --cores 1 reports/summary.html $(if $(CONFIG),--config $(CONFIG))
 
 test: setup
 	$(BIN)/python -m pytest

@@ -57,3 +57,17 @@ def test_every_leg_has_its_file_and_a_locked_environment():
     for leg in discover():
         assert leg.file.is_file(), leg.name
         assert lock_sha256(leg.framework.environment)
+
+
+def test_conda_users_get_the_same_packages():
+    """environment.yml names everything that the harness's locked requirements name."""
+    import re
+
+    import yaml
+
+    wanted = set()
+    for line in (config.ROOT / "python/environments/harness.in").read_text().splitlines():
+        if line and not line.startswith("#") and "python_version" not in line:
+            wanted.add(re.split(r"[<>=; ]", line)[0])
+    listed = yaml.safe_load((config.ROOT / "environment.yml").read_text())["dependencies"]
+    assert wanted <= {re.split(r"[<>=]", name)[0] for name in listed}
