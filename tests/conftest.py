@@ -1,12 +1,13 @@
 """What several tests share: the command line as a process, and one small pipeline run that many of them look at."""
 
+import functools
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
+from rosetta import config, environments
 from rosetta.config import ROOT
 
 SMOKE = ("profile=smoke", "data=synthetic")
@@ -33,9 +34,26 @@ def rosetta(*arguments: str, workdir: Path, config=(), timeout=600, **extra: str
 
 def snakemake(*arguments: str, workdir: Path, config=SMOKE, timeout=1500, **extra: str) -> subprocess.CompletedProcess:
     """Runs the pipeline in a folder of its own."""
-    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--directory", str(workdir), "--cores", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "-s",
+        str(ROOT / "Snakefile"),
+        "--directory",
+        str(workdir),
+        "--cores",
+        "1",
+    ]
     command += [*arguments, "--config", *config]
     return subprocess.run(command, env=variables(workdir, **extra), capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.fixture(scope="session")
+def environment():
+    """Gives an environment by its name, made if it has to be: {"status", "reason", "python", "toolchain"}."""
+    settings = config.load({})
+    return functools.cache(lambda name: environments.provide(name, settings))
 
 
 @pytest.fixture(scope="session")

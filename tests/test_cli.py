@@ -4,7 +4,6 @@ import json
 
 import pytest
 from conftest import SMOKE, rosetta
-
 from rosetta.frameworks import discover
 
 COMMANDS = ("list", "doctor", "prepare", "setup", "run", "verify", "report")

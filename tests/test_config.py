@@ -1,7 +1,6 @@
 """Settings: a typo is an error with one clear line, never a default."""
 
 import pytest
-
 from rosetta import config
 from rosetta.frameworks import discover, select
 from tests_support import message_of

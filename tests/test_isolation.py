@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-
 from rosetta import data, isolation
 from rosetta.tasks import TASKS
 
@@ -101,7 +100,9 @@ def test_a_hanging_leg_is_ended_at_its_limit_and_keeps_its_phases(attempt):
 
 
 def test_a_leg_that_ignores_signals_is_ended_with_its_children(attempt):
-    setup = "import subprocess\nfor s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP): signal.signal(s, signal.SIG_IGN)"
+    setup = (
+        "import subprocess\nfor s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP): signal.signal(s, signal.SIG_IGN)"
+    )
     outcome = attempt(timeout=4, setup=setup, build="subprocess.Popen(['sleep', '98765'])", train="time.sleep(1000)")
     assert outcome.status == "timeout"
     time.sleep(0.5)
@@ -141,7 +142,9 @@ def test_an_exception_arrives_as_one_line_and_its_traceback_in_the_log(attempt, 
 
 
 def test_a_missing_library_is_unavailable(attempt):
-    outcome = attempt(setup="from rosetta.worker.job import Unavailable\nraise Unavailable('no libfoo; install libfoo')")
+    outcome = attempt(
+        setup="from rosetta.worker.job import Unavailable\nraise Unavailable('no libfoo; install libfoo')"
+    )
     assert (outcome.status, outcome.reason) == ("unavailable", "no libfoo; install libfoo")
 
 

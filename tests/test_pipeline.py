@@ -14,13 +14,30 @@ import pandas as pd
 import psutil
 import pytest
 from conftest import SMOKE, rosetta, snakemake, variables
-
 from rosetta import records
 from rosetta.frameworks import discover
 
 RECORDS = Path("reports/records/smoke/cpu-fp32")
-COLUMNS = """leg language framework task status reason proof device precision profile data seconds_median seconds_low
-seconds_high samples_per_second first_step_seconds accuracy peak_memory_mb""".split()
+COLUMNS = [
+    "leg",
+    "language",
+    "framework",
+    "task",
+    "status",
+    "reason",
+    "proof",
+    "device",
+    "precision",
+    "profile",
+    "data",
+    "seconds_median",
+    "seconds_low",
+    "seconds_high",
+    "samples_per_second",
+    "first_step_seconds",
+    "accuracy",
+    "peak_memory_mb",
+]
 
 
 @pytest.fixture
@@ -69,7 +86,7 @@ def test_all_forms_of_the_report_are_written(smoke):
         assert (smoke / "reports" / name).stat().st_size > 500, name
     page = (smoke / "reports" / "summary.html").read_text()
     assert "synthetic" in page
-    assert "http-equiv=\"refresh\"" not in page
+    assert 'http-equiv="refresh"' not in page
     parquet = pd.read_parquet(smoke / "reports" / "results.parquet")
     assert sorted(parquet.leg) == sorted(results(smoke).index)
 
@@ -90,9 +107,17 @@ def test_records_keep_every_raw_sample_and_their_provenance(smoke):
 def test_the_same_algorithm_in_three_languages_has_the_same_losses(smoke):
     """numpy, julia/base and r/base train the rnn, which has no dropout, on the same batches from the same weights."""
     table = results(smoke)
-    ready = [name for name in ("python/numpy", "python/pytorch", "julia/base", "r/base") if table.status[f"{name}/rnn"] == "ok"]
+    ready = [
+        name
+        for name in ("python/numpy", "python/pytorch", "julia/base", "r/base")
+        if table.status[f"{name}/rnn"] == "ok"
+    ]
     losses = [
-        [phase["losses"] for phase in records.read(smoke / RECORDS / name / "rnn.json")["rounds"][0]["phases"] if phase["phase"] == "epoch"]
+        [
+            phase["losses"]
+            for phase in records.read(smoke / RECORDS / name / "rnn.json")["rounds"][0]["phases"]
+            if phase["phase"] == "epoch"
+        ]
         for name in ready
     ]
     assert len(ready) >= 2
@@ -132,7 +157,10 @@ def test_one_language_and_one_leg_are_targets(smoke):
     assert "language_report" in again
     assert not any("julia" in name or name.startswith(("round_1_r", "round_2_r")) for name in again)
     again = jobs(snakemake("--dry-run", "--forceall", str(RECORDS / "python/numpy/rnn.json"), workdir=smoke))
-    assert {name for name in again if name.startswith("round")} == {"round_1_python_numpy_rnn", "round_2_python_numpy_rnn"}
+    assert {name for name in again if name.startswith("round")} == {
+        "round_1_python_numpy_rnn",
+        "round_2_python_numpy_rnn",
+    }
 
 
 def test_lint_is_clean(smoke):
@@ -143,7 +171,9 @@ def test_lint_is_clean(smoke):
 def test_a_leg_that_times_out_stops_no_other_and_no_result_is_lost(workdir):
     """The time limit is cut to nothing for every leg: all of them fail, the report shows it, and the history keeps the good ones."""
     before = (workdir / "reports" / "history.jsonl").read_text()
-    done = snakemake("reports/python/summary.html", workdir=workdir, config=(*SMOKE, "timeout_seconds=0.05", "legs=python/numpy"))
+    done = snakemake(
+        "reports/python/summary.html", workdir=workdir, config=(*SMOKE, "timeout_seconds=0.05", "legs=python/numpy")
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     table = pd.read_csv(workdir / "reports/python/results.csv").set_index("leg")
     assert set(table.status) == {"timeout"}
@@ -181,7 +211,9 @@ def workers(pid: int) -> list[psutil.Process]:
 def test_a_stopped_run_leaves_no_worker_behind(workdir):
     command = [sys.executable, "-m", "rosetta.cli", "run", "python/numpy/cnn"]
     options = [word for setting in (*SMOKE, "work.cnn.epochs=100000") for word in ("-c", setting)]
-    process = subprocess.Popen(command + options, env=variables(workdir), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command + options, env=variables(workdir), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     deadline = time.time() + 300
     while not (found := workers(process.pid)):
         assert time.time() < deadline

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from conftest import rosetta
-
 from rosetta import config
 from rosetta.frameworks import discover
 
@@ -56,7 +55,9 @@ def test_a_wrong_network_is_a_mismatch(prepared, tmp_path):
     shutil.copytree(source.file.parent, wrong)
     text = (wrong / "rnn.py").read_text()
     assert "r, z = gates[t, :, :H], gates[t, :, H:]" in text
-    (wrong / "rnn.py").write_text(text.replace("r, z = gates[t, :, :H], gates[t, :, H:]", "z, r = gates[t, :, :H], gates[t, :, H:]"))
+    (wrong / "rnn.py").write_text(
+        text.replace("r, z = gates[t, :, :H], gates[t, :, H:]", "z, r = gates[t, :, :H], gates[t, :, H:]")
+    )
 
     class WrongLeg(type(source)):
         file = property(lambda self: wrong / "rnn.py")

@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
 from rosetta import initial, reference
 from rosetta.tasks import TASKS
 
@@ -47,7 +46,9 @@ def test_convolution_is_the_sum_that_its_definition_says():
     y, _ = reference.conv2d(x, w, b, stride=2, padding=1)
     assert y.shape == (2, 4, 4, 4)
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
-    by_hand = sum(padded[1, c, 2 + i, 4 + j] * w[3, c, i, j] for c in range(3) for i in range(3) for j in range(3)) + b[3]
+    by_hand = (
+        sum(padded[1, c, 2 + i, 4 + j] * w[3, c, i, j] for c in range(3) for i in range(3) for j in range(3)) + b[3]
+    )
     assert y[1, 3, 1, 2] == pytest.approx(by_hand, rel=1e-12)
 
 
@@ -79,7 +80,9 @@ def test_sgd_carries_momentum():
 
 def test_published_sizes():
     """3,441,592 and 3,818,302 parameters; a ResNet-50 without its last layer has 23,508,032 (torchvision's 25,557,032 less 2,049,000)."""
-    sizes = {name: sum(a.size for n, a in initial.draw(task).items() if "running" not in n) for name, task in TASKS.items()}
+    sizes = {
+        name: sum(a.size for n, a in initial.draw(task).items() if "running" not in n) for name, task in TASKS.items()
+    }
     assert sizes == {"cnn": 3_441_592, "rnn": 3_818_302, "resnet50": 23_508_032}
 
 

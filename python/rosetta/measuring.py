@@ -111,6 +111,8 @@ def attempt(
     record["data"] = {"source": manifest["source"], "statement": manifest["statement"], "sha256": manifest["sha256"]}
     toolchain = marker["toolchain"] or {}
     record["bridge"] = toolchain.get("bridge", "python")
+    if toolchain.get("warning"):
+        record["warnings"].append(toolchain["warning"])
     precisions = [p for p in ("fp64", settings.precision) if p in leg.framework.precisions]
     if leg.framework.computes:
         precisions = [leg.framework.computes]

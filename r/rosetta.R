@@ -1,0 +1,72 @@
+# The R half of the contract: what python/rosetta/worker/r.py calls in R.
+
+# quit() would end the process with code 0, as if all were well.
+forbid_quit <- function() {
+  refuse <- function(...) stop("quit() was called; a leg may not end its process", call. = FALSE)
+  for (name in c("quit", "q")) {
+    unlockBinding(name, baseenv())
+    assign(name, refuse, envir = baseenv())
+    lockBinding(name, baseenv())
+  }
+}
+
+#' The functions of a leg's file, in an environment of their own; source() in it starts from its folder.
+open_leg <- function(file) {
+  leg <- new.env(parent = globalenv())
+  sys.source(file, leg, chdir = TRUE, keep.source = TRUE)
+  leg
+}
+
+#' A zeroed vector, or an array where there are several dimensions. The caller fills its memory.
+allocate <- function(mode, dimensions) {
+  array <- vector(mode, prod(dimensions))
+  if (length(dimensions) > 1L) dim(array) <- dimensions
+  array
+}
+
+#' Calls f. rpy2 keeps of an error no more than its text, so errors come back as values.
+#'
+#' @return list(value), or list(NULL, "class: message" on one line, traceback, "error" or "interrupt").
+attempt <- function(f, ...) {
+  calls <- NULL
+  failure <- function(condition, kind) {
+    message <- gsub("[[:space:]]*\n[[:space:]]*", " ", conditionMessage(condition))
+    text <- paste0(class(condition)[1L], ": ", message)
+    list(NULL, text, paste(traceback_lines(calls), collapse = "\n"), kind)
+  }
+  tryCatch(
+    withCallingHandlers(
+      list(f(...)),
+      # Here the calls still stand; where tryCatch has the error they are gone.
+      error = function(condition) {
+        # After a stack overflow there is no room to look, and nothing to see.
+        if (!inherits(condition, "stackOverflowError")) calls <<- sys.calls()
+      }
+    ),
+    error = function(condition) failure(condition, "error"),
+    interrupt = function(condition) list(NULL, "interrupt: Ctrl-C", "", "interrupt")
+  )
+}
+
+#' The calls inside f, innermost last: file, line and the call's first line.
+traceback_lines <- function(calls, most = 20L) {
+  name <- vapply(calls, function(call) deparse(call[[1L]], nlines = 1L)[1L], "")
+  # In front stands what attempt() called, behind it the handler of the error.
+  inside <- seq_along(calls) > match("withCallingHandlers", name, 0L) + 1L
+  handler <- seq_along(calls) == length(calls) | name %in% c(".handleSimpleError", "h")
+  lines <- vapply(calls[inside & !handler], call_line, "")
+  utils::tail(lines, most)
+}
+
+call_line <- function(call) {
+  place <- attr(call, "srcref")
+  text <- deparse(call, width.cutoff = 120L, nlines = 1L)[1L]
+  if (is.null(place)) return(paste0("  ", text))
+  file <- basename(attr(place, "srcfile")$filename)
+  paste0("  ", file, ":", place[1L], "  ", text)
+}
+
+#' R's version, the file of its BLAS and that of its LAPACK.
+versions <- function() {
+  c(as.character(getRversion()), extSoftVersion()[["BLAS"]], La_library())
+}
