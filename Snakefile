@@ -9,7 +9,7 @@ import os
 import sys
 
 from rosetta.config import ConfigError, load
-from rosetta.environments import situation
+from rosetta.environments import generation
 from rosetta.frameworks import LANGUAGES
 from rosetta.plan import Plan
 from rosetta.tasks import TASKS
@@ -66,6 +66,10 @@ def data_of(task):
 def needs_of(leg):
     """What a proof and a round read: a newer one of these calls for a new run."""
     return [*leg.sources(), *data_of(leg.task), plan.environment(leg.framework.environment)]
+
+
+def generation_of(environment):
+    return generation(environment, plan.settings, plan.environment(environment))
 
 
 rule all:
@@ -152,14 +156,14 @@ rule environment:
     output:
         f"shared_data/environments/{{environment}}-{plan.settings.device}-{plan.settings.deployment}.json",
     params:
-        situation=lambda wildcards: json.dumps(situation(wildcards.environment, plan.settings)),
+        generation=lambda wildcards: generation_of(wildcards.environment),
     log:
         "reports/logs/environment-{environment}.log",
     conda:
         "environment.yml"
     priority: SETUP
     shell:
-        "rosetta step environment {wildcards.environment} 2>&1 | tee {log}"
+        "rosetta step environment {wildcards.environment} {params.generation} 2>&1 | tee {log}"
 
 
 rule proof:

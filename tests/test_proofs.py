@@ -36,10 +36,8 @@ def test_leg_is_proven(leg, prepared):
     compared = {(d["precision"], d["quantity"].split(" of ")[0], d["step"]) for d in proof["differences"]}
     precisions = [leg.framework.computes] if leg.framework.computes else ["fp64", "fp32"]
     for precision in precisions:
-        if leg.task.trained:
-            expected = {("logits", 0), ("loss", 1), ("gradient", 1), ("loss", steps), ("logits", steps)}
-        else:
-            expected = {("features", 0)}
+        trained = {("logits", 0), ("loss", 1), ("gradient", 1), ("loss", steps), ("logits", steps)}
+        expected = trained if leg.task.trained else {("features", 0)}
         assert {(precision, *key) for key in expected} <= compared
     decisive = [d["difference"] for d in proof["differences"] if d["precision"] == "fp64" and d["quantity"] == "loss"]
     assert all(difference <= 1e-9 for difference in decisive)

@@ -310,11 +310,11 @@ def step_golden(task: str):
 
 
 @step.command("environment")
-def step_environment(name: str):
+def step_environment(name: str, generation: int):
     with plain_errors():
         from rosetta import measuring
 
-        found = measuring.provide(Plan.of(settings(None)), name, say)
+        found = measuring.provide(Plan.of(settings(None)), name, say, generation)
         if found["reason"]:
             say(f"{name}: {found['status']}: {found['reason']}")
 

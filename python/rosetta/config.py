@@ -14,6 +14,8 @@ from rosetta.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "config"
+BOOLEANS = {"true": True, "false": False}
+"""Snakemake reads --config values as Python, where these two words are only text."""
 
 
 class ConfigError(Exception):
@@ -53,6 +55,9 @@ def load(overrides: dict[str, Any] | None = None) -> Settings:
     """
     if overrides is None:
         overrides = json.loads(os.environ.get("ROSETTA_CONFIG", "{}"))
+    overrides = {
+        key: BOOLEANS.get(value, value) if isinstance(value, str) else value for key, value in overrides.items()
+    }
     values = {**yaml.safe_load((CONFIG / "config.yaml").read_text()), **overrides}
     values = merge(merge(profile(values["profile"]), values), overrides)
     if isinstance(values["legs"], str):

@@ -44,6 +44,17 @@ def toolchain(name: str):
     return None
 
 
+def generation(name: str, settings: Settings, marker: Path) -> int:
+    """A number that grows when the situation is no longer the one in which the marker was written.
+
+    The situation itself would not do: making an environment changes it, by the R or Julia that is installed.
+    """
+    if not marker.exists():
+        return 1
+    made = json.loads(marker.read_text())
+    return made.get("generation", 0) + (made.get("situation") != situation(name, settings))
+
+
 def situation(name: str, settings: Settings) -> dict:
     """The cheap facts that an environment depends on: when they change, it is made again."""
     module = toolchain(name)

@@ -1,6 +1,7 @@
 """Frameworks and legs: found by their folders, described by their framework.toml."""
 
 import fnmatch
+import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,14 +87,15 @@ def read(path: Path) -> Framework:
     return Framework(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
-def discover() -> list[Leg]:
+@functools.cache
+def discover() -> tuple[Leg, ...]:
     """Every leg of every framework, Python first, in a fixed order."""
     legs = []
     for language in LANGUAGES:
         for path in sorted((ROOT / language / "frameworks").glob("*/framework.toml")):
             framework = read(path)
             legs.extend(Leg(framework, TASKS[task]) for task in framework.tasks)
-    return legs
+    return tuple(legs)
 
 
 def select(patterns: tuple[str, ...] | list[str]) -> list[Leg]:

@@ -250,9 +250,10 @@ def ensure_data(plan: Plan, task: Task, say: Callable = nothing) -> dict:
     return manifest
 
 
-def provide(plan: Plan, name: str, say: Callable = print) -> dict:
+def provide(plan: Plan, name: str, say: Callable = print, generation: int = 1) -> dict:
     """Makes an environment and writes its marker, whose text says ready or why not."""
     found = environments.provide(name, plan.settings, say)
+    found.update(generation=generation, situation=environments.situation(name, plan.settings))
     records.write_text(plan.environment(name), json.dumps(found, indent=1) + "\n")
     return found
 

@@ -1,0 +1,255 @@
+"""
+The Julia half of the contract: hands requests of the Python worker to the verbs of a leg, and their results back.
+
+A request is one line of tab-separated fields, the first of which is a verb. Both bridges speak it: with juliacall
+`Rosetta.answer` is called in the Python process and arrays are addresses in memory; without it `Rosetta.serve` reads
+standard input in a `julia` process of its own, and arrays are files to map or bytes behind the line. docs/julia.md has
+the whole protocol. Standard library only, for Julia 1.5 and later.
+"""
+module Rosetta
+
+using LinearAlgebra, Mmap
+using Libdl: dlopen, dlsym
+
+const TYPES = Dict("float32" => Float32, "float64" => Float64, "int64" => Int64, "uint8" => UInt8)
+const NAMES = Dict(type => name for (name, type) in TYPES)
+
+"The leg, and whatever Python holds by a number: models and placed arrays. `results` are alive until the next request."
+mutable struct Session
+    leg::Union{Module,Nothing}
+    objects::Dict{Int,Any}
+    results::Vector{Pair{String,Array}}
+    threads::Int
+end
+
+const SESSION = Session(nothing, Dict{Int,Any}(), Pair{String,Array}[], 0)
+
+"A request as far as it was not read yet: fields, and the bytes behind the line (none within one process)."
+mutable struct Request
+    fields::Vector{String}
+    next::Int
+    bytes::Int
+end
+
+Request(fields) = Request(String.(fields), 1, 0)
+
+remaining(request::Request) = request.next <= length(request.fields)
+
+function next!(request::Request)
+    remaining(request) || error("the request ends too early: ", join(request.fields, ' '))
+    request.next += 1
+    return request.fields[request.next-1]
+end
+
+number!(request::Request) = parse(Int, next!(request))
+object!(request::Request) = SESSION.objects[number!(request)]
+
+"""
+An array as (type, shape, source): an array [a, b, c] in C order becomes, in the same memory, one of size (c, b, a).
+
+The source is `file:OFFSET:PATH` (mapped, read-only), `memory:ADDRESS` (Python keeps its owner alive) or `bytes`.
+"""
+function array!(request::Request)
+    name = next!(request)
+    haskey(TYPES, name) || error("arrays of type ", name, " cannot be handed to Julia")
+    T = TYPES[name]
+    dims = Tuple(reverse(parse.(Int, split(next!(request), ','))))
+    source = split(next!(request), ':'; limit = 3)
+    source[1] == "memory" && return unsafe_wrap(Array, Ptr{T}(parse(UInt, source[2])), dims)
+    if source[1] == "bytes"
+        array = Array{T}(undef, dims)
+        request.bytes -= sizeof(array)
+        return read!(stdin, array)
+    end
+    source[1] == "file" || error("unknown source of an array: ", source[1])
+    prod(dims) == 0 && return Array{T}(undef, dims)
+    return open(file -> Mmap.mmap(file, Array{T,length(dims)}, dims, parse(Int, source[2]); grow = false), source[3])
+end
+
+function arrays!(request::Request)
+    weights = Dict{String,Array}()
+    while remaining(request)
+        name = next!(request)
+        weights[name] = array!(request)
+    end
+    return weights
+end
+
+"The task as a NamedTuple, from a count and then name, type and value of each setting."
+function task!(request::Request)
+    settings = Pair{Symbol,Any}[]
+    for _ in 1:number!(request)
+        name, type, text = Symbol(next!(request)), next!(request), next!(request)
+        value =
+            type == "int" ? parse(Int, text) :
+            type == "float" ? parse(Float64, text) :
+            type == "bool" ? text == "true" :
+            type == "none" ? nothing : text
+        push!(settings, name => value)
+    end
+    return (; settings...)
+end
+
+# The verbs. Each gives the named arrays that go back.
+
+const NOTHING = Pair{String,Array}[]
+
+function open_leg(request)
+    # A module of the usual form, so that the leg can include its neighbours.
+    SESSION.leg = Core.eval(Main, :(module Leg
+        include($(next!(request)))
+    end))
+    return NOTHING
+end
+
+function build(request)
+    handle, task, weights = number!(request), task!(request), arrays!(request)
+    BLAS.set_num_threads(task.threads)
+    SESSION.threads = task.threads
+    SESSION.objects[handle] = SESSION.leg.build(task, weights)
+    return NOTHING
+end
+
+function load(request)
+    SESSION.leg.load(object!(request), arrays!(request))
+    return NOTHING
+end
+
+function place(request)
+    model, handle = object!(request), number!(request)
+    SESSION.objects[handle] = SESSION.leg.place(model, array!(request))
+    return NOTHING
+end
+
+function train(request)
+    model, x, y = object!(request), object!(request), object!(request)
+    return ["losses" => plain(SESSION.leg.train(model, x, y, array!(request)))]
+end
+
+predict(request) = ["scores" => plain(SESSION.leg.predict(object!(request), object!(request)))]
+
+weights(request) = [name => plain(array) for (name, array) in SESSION.leg.weights(object!(request))]
+
+function synchronize(request)
+    SESSION.leg.synchronize(object!(request))
+    return NOTHING
+end
+
+function forget(request)
+    while remaining(request)
+        delete!(SESSION.objects, number!(request))
+    end
+    return NOTHING
+end
+
+"Name and value as bytes: this Julia with its level of optimization, and its BLAS."
+function versions(request)
+    found = ["julia" => "$VERSION -O$(Base.JLOptions().opt_level)", "blas" => blas()]
+    return [name => Vector{UInt8}(value) for (name, value) in found]
+end
+
+const VERBS = Dict(
+    "open" => open_leg, "build" => build, "load" => load, "place" => place, "train" => train, "predict" => predict,
+    "weights" => weights, "synchronize" => synchronize, "forget" => forget, "versions" => versions,
+)
+
+"A result as an array of a type that NumPy knows under the same name."
+plain(array::Array{<:Union{Float32,Float64,Int64,UInt8}}) = array
+plain(array::AbstractArray{T}) where {T<:Union{Float32,Float64,Int64,UInt8}} = Array(array)
+plain(array::AbstractArray{<:AbstractFloat}) = Array{Float64}(array)
+
+"What BLAS this is and which processor's kernels it chose: an OpenBLAS older than the processor chooses slow ones."
+function blas()
+    library = VERSION < v"1.7" ? Base.libblas_name : first(BLAS.get_config().loaded_libs).libname
+    threads = SESSION.threads > 0 ? ", $(SESSION.threads) threads" : ""
+    for suffix in ("64_", "")
+        address = dlsym(dlopen(library), Symbol("openblas_get_config", suffix); throw_error = false)
+        address === nothing && continue
+        words = split(unsafe_string(ccall(address, Cstring, ())))
+        core = dlsym(dlopen(library), Symbol("openblas_get_corename", suffix))
+        return string(join(words[1:2], ' '), ' ', unsafe_string(ccall(core, Cstring, ())), threads)
+    end
+    return basename(library) * threads
+end
+
+perform(request::Request) = VERBS[next!(request)](request)
+
+"Performs one request and returns the fields of the answer. The arrays stay alive until the next one."
+function respond(request::Request)
+    try
+        # The leg was loaded after this loop was compiled: invokelatest lets it see the new methods.
+        SESSION.results = Base.invokelatest(perform, request)
+        return ["ok"]
+    catch failure
+        trace = catch_backtrace()
+        while failure isa LoadError
+            failure = failure.error
+        end
+        showerror(stderr, failure, trace)
+        println(stderr)
+        SESSION.results = NOTHING
+        return ["error", one_line(failure)]
+    end
+end
+
+"`Type: message`, without line breaks."
+function one_line(failure)
+    type = string(nameof(typeof(failure)))
+    message = replace(strip(sprint(showerror, failure)), r"\s+" => " ")
+    startswith(message, type) || (message = string(type, ": ", message))
+    return length(message) > 300 ? string(first(message, 297), "...") : message
+end
+
+shape(array) = join(reverse(size(array)), ',')
+
+"The bridge within one process: a request in, the answer out, results as addresses that live until the next request."
+function answer(line)
+    fields = respond(Request(split(line, '\t')))
+    for (name, array) in SESSION.results
+        append!(fields, [name, NAMES[eltype(array)], shape(array), string("memory:", UInt(pointer(array)))])
+    end
+    return join(fields, '\t')
+end
+
+"""
+The bridge between two processes: answers requests on standard input until it ends.
+
+Whatever a leg or a library prints goes to standard error: standard output belongs to the answers alone.
+"""
+function serve()
+    answers = stdout
+    redirect_stdout(stderr)
+    Base.exit_on_sigint(false)
+    die_with_parent()
+    while true
+        try
+            line = readline(stdin)
+            isempty(line) && eof(stdin) && return
+            count, words = Iterators.peel(split(line, '\t'))
+            request = Request(collect(words))
+            request.bytes = parse(Int, count)
+            fields = respond(request)
+            read(stdin, request.bytes)  # what a failed request left behind its line
+            for (name, array) in SESSION.results
+                append!(fields, [name, NAMES[eltype(array)], shape(array), "bytes"])
+            end
+            message = IOBuffer()
+            println(message, join(fields, '\t'))
+            foreach(result -> write(message, result.second), SESSION.results)
+            write(answers, take!(message))
+            flush(answers)
+        catch failure
+            # An interrupt between two requests ends the server; anything else here means that the pipe is gone.
+            failure isa InterruptException || showerror(stderr, failure, catch_backtrace())
+            return
+        end
+    end
+end
+
+"Linux ends this process when the worker that started it dies: a killed worker leaves no Julia behind."
+function die_with_parent()
+    set_parent_death_signal, kill = 1, 9
+    Sys.islinux() && ccall(:prctl, Cint, (Cint, Culong, Culong, Culong, Culong), set_parent_death_signal, kill, 0, 0, 0)
+end
+
+end

@@ -1,0 +1,358 @@
+"""Where Julia comes from, and which bridge it allows.
+
+In this order: juliacall, with the Julia on PATH or one that juliapkg downloads; a plain `julia` on PATH; Debian's Julia 1.5.3,
+unpacked into a folder of the project's own. The last two are served by a `julia` process behind a pipe.
+
+Environment variables:
+    ROSETTA_JULIA: the julia executable to use instead of the one on PATH.
+    ROSETTA_JULIA_PREFIX: where Debian's Julia is unpacked; default .julia/prefix in the checkout.
+    ROSETTA_JULIA_BRIDGE: `juliacall` or `julia`, to allow only this bridge.
+    PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT: a Julia and a project with PythonCall; juliapkg is then left out.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+from rosetta import debian_julia
+
+ROOT = Path(__file__).resolve().parents[2]
+
+OLDEST = (1, 5)
+"""What julia/ is written for; juliacall needs 1.10.3 and says so itself."""
+
+OLDEST_WITH_OWN_LLVM_FIXES = (1, 6)
+"""Debian's 1.5.3 is built on an LLVM without Julia's patches, which aborts on some code at -O2: there a trial decides."""
+
+WAY_OUT = "install Julia 1.10 or newer from https://julialang.org/install, or name one in ROSETTA_JULIA"
+
+REACH_SECONDS = 8
+"""How long a download server may take to answer before juliapkg is left out."""
+
+DOWNLOAD_SECONDS = 1200
+"""How long juliapkg may take to fetch Julia and PythonCall and to compile it."""
+
+SINGLE = {"JULIA_NUM_THREADS": "1"}
+"""One Julia thread: BLAS has the task's threads, and more Julia threads make juliacall's signals unsafe."""
+
+
+def prefix() -> Path:
+    return Path(os.environ.get("ROSETTA_JULIA_PREFIX") or ROOT / ".julia" / "prefix")
+
+
+def find() -> dict | None:
+    """The Julia at hand, without downloading: {"julia": executable, "version", "origin"}, or None."""
+    named = os.environ.get("ROSETTA_JULIA")
+    for executable, origin in ((named, "ROSETTA_JULIA"), (None if named else shutil.which("julia"), "PATH")):
+        if executable and (version := version_of(executable)):
+            return {"julia": executable, "version": version, "origin": origin}
+    return debian_julia.find(prefix())
+
+
+def version_of(executable: str) -> str | None:
+    """What `julia --version` says, or None where that is no Julia."""
+    try:
+        done = subprocess.run([executable, "--version"], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.match(r"julia version (\d+\.\d+\.\d+\S*)", done.stdout)
+    return found.group(1) if found else None
+
+
+def release(version: str) -> tuple[int, int]:
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)
+
+
+class Log:
+    """The details of a set-up, in a file or at a path."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def write(self, text: str) -> None:
+        if hasattr(self.target, "write"):
+            self.target.write(text)
+            self.target.flush()
+        else:
+            with open(self.target, "a") as file:
+                file.write(text)
+
+    def run(self, command: list[str], seconds: float, environment: dict | None = None) -> tuple[int, str]:
+        """Runs a command; (exit code, standard output). A timeout gives the code 124."""
+        self.write("$ " + " ".join(command) + "\n")
+        try:
+            done = subprocess.run(
+                command,
+                env={**os.environ, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=seconds,
+            )
+        except subprocess.TimeoutExpired:
+            self.write(f"ended after {seconds:.0f} s\n")
+            return 124, ""
+        except OSError as error:
+            self.write(f"{error}\n")
+            return 127, ""
+        self.write(done.stdout + done.stderr)
+        return done.returncode, done.stdout
+
+
+def provide(python: str | None, log) -> dict:
+    """Makes Julia usable, or finds out why it can't be had.
+
+    Args:
+        python: the interpreter of an environment with juliacall; None where there is none.
+        log: an open text file, or a path, for the details.
+
+    Returns:
+        {"status": "ready" or "unavailable", "reason", "bridge": "juliacall" or "julia", "julia": executable, "arguments",
+        "environment": variables for the worker's process, "version", "optimization": "-O1" or "-O2", "origin", "note": why it
+        is not juliacall}.
+    """
+    log = Log(log)
+    bridge = os.environ.get("ROSETTA_JULIA_BRIDGE") or "any"
+    if bridge not in ("any", "juliacall", "julia"):
+        return unavailable(f"ROSETTA_JULIA_BRIDGE is {bridge!r}; it can be juliacall or julia")
+    note = "ROSETTA_JULIA_BRIDGE asks for julia"
+    if bridge != "julia":
+        found, note = with_juliacall(python, log)
+        if found:
+            return found
+        log.write(f"no juliacall: {note}\n")
+        if bridge == "juliacall":
+            return unavailable(f"ROSETTA_JULIA_BRIDGE asks for juliacall, but {note}; {WAY_OUT}")
+    found, reason = with_process(log)
+    if found:
+        return {**found, "note": note}
+    return unavailable(f"no juliacall ({note}), and no julia by itself ({reason}); {WAY_OUT}")
+
+
+def unavailable(reason: str) -> dict:
+    return {"status": "unavailable", "reason": reason}
+
+
+def with_juliacall(python: str | None, log: Log) -> tuple[dict | None, str]:
+    """(the toolchain, "") or (None, why juliacall can't be used)."""
+    if python is None:
+        return None, "there is no Python environment with juliacall"
+    environment = {**SINGLE, "PYTHON_JULIACALL_STARTUP_FILE": "no", "JULIA_CONDAPKG_BACKEND": "Null"}
+    given = [name for name in ("PYTHON_JULIACALL_EXE", "PYTHON_JULIACALL_PROJECT") if os.environ.get(name)]
+    if len(given) == 1:
+        return (
+            None,
+            f"{given[0]} is set without its partner: juliacall wants PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT",
+        )
+    if not given:
+        if named := os.environ.get("ROSETTA_JULIA"):
+            environment["PYTHON_JULIAPKG_EXE"] = named
+        resolved = Path(python).parent.parent / "julia_env" / "pyjuliapkg" / "meta.json"
+        if not resolved.exists() and (server := unreachable(log)):
+            return None, f"{server} cannot be reached, so juliapkg cannot fetch Julia or PythonCall"
+    code, output = log.run([python, "-c", CHECK_JULIACALL], DOWNLOAD_SECONDS, environment)
+    lines = [line for line in output.splitlines() if line.startswith("ROSETTA ")]
+    if code == 124:
+        return None, f"juliacall did not start within {DOWNLOAD_SECONDS} s"
+    if code or not lines:
+        return None, f"juliacall did not start (exit code {code}, details in the log)"
+    found = json.loads(lines[-1][len("ROSETTA ") :])
+    # With both variables a worker starts without juliapkg: nothing is resolved or fetched while something is measured.
+    environment.update(PYTHON_JULIACALL_EXE=found["julia"], PYTHON_JULIACALL_PROJECT=found["project"])
+    environment.pop("PYTHON_JULIAPKG_EXE", None)
+    return {
+        "status": "ready",
+        "reason": "",
+        "bridge": "juliacall",
+        "julia": found["julia"],
+        "arguments": [],
+        "environment": environment,
+        "version": found["version"],
+        "optimization": found["optimization"],
+        "origin": "PYTHON_JULIACALL_EXE" if given else "juliapkg",
+        "note": "",
+    }, ""
+
+
+CHECK_JULIACALL = """
+import json, juliacall
+found = {
+    "julia": juliacall.CONFIG["exepath"],
+    "project": juliacall.CONFIG["project"],
+    "version": str(juliacall.Main.seval("string(VERSION)")),
+    "optimization": str(juliacall.Main.seval('"-O$(Base.JLOptions().opt_level)"')),
+}
+print("ROSETTA " + json.dumps(found))
+"""
+
+
+def unreachable(log: Log) -> str:
+    """The first server juliapkg would need that does not answer, or "" where all do. Proxies are honoured."""
+    package_server = os.environ.get("JULIA_PKG_SERVER") or "https://pkg.julialang.org"
+    if "://" not in package_server:
+        package_server = "https://" + package_server
+    servers = [package_server + "/registries"]
+    at_hand = os.environ.get("ROSETTA_JULIA") or shutil.which("julia") or ""
+    if release(at_hand and version_of(at_hand) or "0.0") < (1, 10):
+        servers.append("https://julialang-s3.julialang.org/bin/versions.json")
+    for server in servers:
+        # A process of its own, because looking up a name knows no timeout.
+        code = (
+            "import sys, urllib.request\n"
+            "urllib.request.urlopen(urllib.request.Request(sys.argv[1], method='HEAD'), timeout=float(sys.argv[2]))"
+        )
+        if log.run([sys.executable, "-c", code, server, str(REACH_SECONDS)], REACH_SECONDS + 2)[0]:
+            return server
+    return ""
+
+
+def with_process(log: Log) -> tuple[dict | None, str]:
+    """(the toolchain of a plain julia, "") or (None, why there is none)."""
+    found = find()
+    reason = "none on PATH"
+    if os.environ.get("ROSETTA_JULIA") and (found or {}).get("origin") != "ROSETTA_JULIA":
+        return None, f"ROSETTA_JULIA={os.environ['ROSETTA_JULIA']} is not a julia that starts"
+    if found and release(found["version"]) < OLDEST:
+        reason = f"{found['julia']} is {found['version']}, older than {OLDEST[0]}.{OLDEST[1]}"
+        found = debian_julia.find(prefix())
+    if found is None:
+        try:
+            found = debian_julia.install(prefix(), log)
+        except debian_julia.Failed as error:
+            return None, f"{reason}; Debian's: {error}"
+    tools = {
+        "status": "ready",
+        "reason": "",
+        "bridge": "julia",
+        "julia": found["julia"],
+        "arguments": ["-O2"],
+        "environment": {**SINGLE, **found.get("environment", {})},
+        "version": found["version"],
+        "optimization": "-O2",
+        "origin": found["origin"],
+    }
+    blas = probe(tools, log)
+    if blas is None:
+        return None, f"{found['julia']} ({found['version']}) does not run, details in the log"
+    choose_kernels(tools, blas, log)
+    if release(found["version"]) < OLDEST_WITH_OWN_LLVM_FIXES:
+        level = optimization(tools, log)
+        if level is None:
+            return (
+                None,
+                f"the legs in julia/frameworks/base fail with {found['julia']} ({found['version']}), details in the log",
+            )
+        tools.update(arguments=[level], optimization=level)
+    return tools, ""
+
+
+def optimization(tools: dict, log: Log) -> str | None:
+    """The highest level at which the base legs run, or None; kept beside the prefix until Julia or the legs change."""
+    sources = sorted((ROOT / "julia").rglob("*.jl"))
+    parts = [json.dumps(tools, sort_keys=True), *(source.read_text() for source in sources)]
+    situation = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    memory = prefix().with_name("optimization.json")
+    if memory.exists() and (known := json.loads(memory.read_text()))["situation"] == situation:
+        return known["optimization"]
+    for level in ("-O2", "-O1"):
+        if trial({**tools, "arguments": [level], "optimization": level}, log):
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            memory.write_text(json.dumps({"situation": situation, "optimization": level}) + "\n")
+            return level
+    return None
+
+
+def probe(tools: dict, log: Log) -> str | None:
+    """The BLAS of a julia that starts, includes julia/rosetta.jl and survives an exception; None of one that does not."""
+    program = 'include(ARGS[1]); try error("a test") catch end; println("ROSETTA ", Rosetta.blas())'
+    command = [tools["julia"], "--startup-file=no", "-O1", "-e", program, str(ROOT / "julia" / "rosetta.jl")]
+    code, output = log.run(command, 120, tools["environment"])
+    lines = [line for line in output.splitlines() if line.startswith("ROSETTA ")]
+    return lines[-1][len("ROSETTA ") :] if code == 0 and lines else None
+
+
+KERNELS = {
+    "Haswell": {"avx2", "fma"},
+    "SkylakeX": {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"},
+}
+"""OpenBLAS's kernels, the better ones last, with the processor's flags that they need."""
+
+EQUALS = {
+    "Haswell": {"haswell", "zen", "excavator"},
+    "SkylakeX": {"skylakex", "cooperlake", "sapphirerapids"},
+}
+"""Names under which OpenBLAS has kernels of the same kind."""
+
+
+def choose_kernels(tools: dict, blas: str, log: Log) -> None:
+    """Asks OpenBLAS for kernels that fit the processor, where it is older and chose some that are two to four times slower."""
+    possible = [name for name, needed in KERNELS.items() if needed <= processor_flags()]
+    words = {word.strip(",").lower() for word in blas.split()}
+    if not possible or "openblas" not in words or words & EQUALS[possible[-1]] or os.environ.get("OPENBLAS_CORETYPE"):
+        return
+    trying = {**tools, "environment": {**tools["environment"], "OPENBLAS_CORETYPE": possible[-1]}}
+    chosen = probe(trying, log)
+    if chosen and possible[-1].lower() in chosen.lower():
+        log.write(f"{blas} does not know this processor: OPENBLAS_CORETYPE={possible[-1]}\n")
+        tools["environment"] = trying["environment"]
+
+
+def processor_flags() -> set[str]:
+    """The instruction sets of this processor, as Linux names them; empty where that is not known."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return set()
+    found = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
+    return set(found.group(1).split()) if found else set()
+
+
+def trial(tools: dict, log: Log) -> bool:
+    """Whether the base legs survive one step of each verb in each precision, as they will be called."""
+    log.write(f"trial of {tools['julia']} {tools['optimization']}\n")
+    with ThreadPoolExecutor() as pool:
+        failures = [failure for failure in pool.map(lambda name: try_leg(tools, name), ("cnn", "rnn")) if failure]
+    for failure in failures:
+        log.write(failure + "\n")
+    return not failures
+
+
+def try_leg(tools: dict, name: str) -> str:
+    """Runs each verb once on made-up samples; what went wrong, or ""."""
+    import numpy as np
+
+    from rosetta.initial import draw
+    from rosetta.tasks import TASKS
+    from rosetta.worker.job import Unavailable
+    from rosetta.worker.julia import open_julia_process
+
+    task = TASKS[name]
+    x = np.zeros((4, *task.shape), np.float32 if name == "cnn" else np.int64)
+    job = SimpleNamespace(
+        root=str(ROOT), file=str(ROOT / "julia" / "frameworks" / "base" / f"{name}.jl"), toolchain=tools
+    )
+    leg = None
+    try:
+        leg = open_julia_process(job)
+        for precision in ("fp32", "fp64"):
+            settings = task.for_worker(batch=4, precision=precision, device="cpu", threads=1, dropout=True)
+            model = leg.build(SimpleNamespace(**settings), draw(task))
+            placed, labels = leg.place(model, x), leg.place(model, np.zeros(4, np.int64))
+            leg.train(model, placed, labels, np.arange(4))
+            leg.predict(model, placed)
+            leg.weights(model)
+    except (RuntimeError, Unavailable) as error:
+        return f"{name}: {error}"
+    finally:
+        if leg is not None:
+            leg.close()
+    return ""
