@@ -65,7 +65,8 @@ def main():
         uv = str(VENV / "bin" / "uv")
         steps = [[str(VENV / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check", "uv>=0.9"]]
     python = ["-p", str(VENV / "bin" / "python")]
-    steps.append([uv, "pip", "install", "-q", *python, "-r", str(LOCK)])
+    # Compiled once here, so that no start of a command pays for it, even where Python may not write next to its sources.
+    steps.append([uv, "pip", "install", "-q", "--compile-bytecode", *python, "-r", str(LOCK)])
     steps.append([uv, "pip", "install", "-q", *python, "--no-deps", "-e", str(ROOT)])
     for step in steps:
         if subprocess.run(step, env=environment, stdin=subprocess.DEVNULL).returncode:

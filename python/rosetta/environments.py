@@ -110,7 +110,7 @@ def provide_python(name: str, settings: Settings, log, say: Callable[[str], None
     say(f"{name}: making the Python environment")
     environment = uv_environment()
     lock = ["-r", str(REQUIREMENTS / f"{name}.lock")]
-    install = [uv, "pip", "install", "-q", "-p", str(python), *lock]
+    install = [uv, "pip", "install", "-q", "--compile-bytecode", "-p", str(python), *lock]
     attempts = [install]
     if "torch==" in (REQUIREMENTS / f"{name}.lock").read_text() and not has_wheel(environment, "torch"):
         # PyPI's torch brings gigabytes of CUDA; PyTorch's own index has a build for each device.
