@@ -56,18 +56,17 @@ def main():
     if marker.exists() and marker.read_text() == wanted:
         return
     print("Setting up the harness in .venv (once; needs a package index)", flush=True)
-    environment = uv_environment()
-    uv = shutil.which("uv")
+    uv, own = shutil.which("uv"), str(VENV / "bin" / "python")
     if uv:
         steps = [[uv, "venv", "-q", "--clear", "-p", sys.executable, str(VENV)]]
     else:
         make_venv()
         uv = str(VENV / "bin" / "uv")
-        steps = [[str(VENV / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check", "uv>=0.9"]]
-    python = ["-p", str(VENV / "bin" / "python")]
+        steps = [[own, "-m", "pip", "install", "-q", "--disable-pip-version-check", "uv>=0.9"]]
     # Compiled once here, so that no start of a command pays for it, even where Python may not write next to its sources.
-    steps.append([uv, "pip", "install", "-q", "--compile-bytecode", *python, "-r", str(LOCK)])
-    steps.append([uv, "pip", "install", "-q", *python, "--no-deps", "-e", str(ROOT)])
+    steps.append([uv, "pip", "install", "-q", "--compile-bytecode", "-p", own, "-r", str(LOCK)])
+    steps.append([uv, "pip", "install", "-q", "-p", own, "--no-deps", "-e", str(ROOT)])
+    environment = uv_environment(own if Path(own).exists() else sys.executable)
     for step in steps:
         if subprocess.run(step, env=environment, stdin=subprocess.DEVNULL).returncode:
             stop(

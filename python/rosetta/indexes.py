@@ -9,12 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = {"index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX", "find-links": "UV_FIND_LINKS"}
+NAMES = {
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "find-links": "UV_FIND_LINKS",
+    "cert": "SSL_CERT_FILE",
+}
 
 
-def pip_settings() -> dict[str, str]:
-    """{option: value} of pip's files and variables, the strongest source last; empty without a pip."""
-    for python in (sys.executable, "python3"):
+def pip_settings(python: str) -> dict[str, str]:
+    """{option: value} of pip's files and variables, the strongest source last; empty where neither Python has a pip."""
+    for python in (python, "python3"):
         command = [python, "-m", "pip", "config", "list"]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode == 0:
@@ -28,10 +33,10 @@ def pip_settings() -> dict[str, str]:
     return settings
 
 
-def uv_environment() -> dict[str, str]:
-    """This process's variables, with uv's own ones filled in from pip's configuration where the user set none."""
+def uv_environment(python: str = sys.executable) -> dict[str, str]:
+    """This process's variables, with uv's own ones filled in from the configuration of `python`'s pip where the user set none."""
     environment = dict(os.environ)
-    for option, value in pip_settings().items():
+    for option, value in pip_settings(python).items():
         if option in NAMES and value:
             separator = "," if option == "find-links" else " "
             environment.setdefault(NAMES[option], separator.join(value.split()))
