@@ -19,8 +19,8 @@ NAMES = {
 
 def pip_settings(python: str) -> dict[str, str]:
     """{option: value} of pip's files and variables, the strongest source last; empty where neither Python has a pip."""
-    for python in (python, "python3"):
-        command = [python, "-m", "pip", "config", "list"]
+    for candidate in (python, "python3"):
+        command = [candidate, "-m", "pip", "config", "list"]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode == 0:
             break
