@@ -50,15 +50,15 @@ def main():
             f"Python 3.10 or newer is needed, this is {sys.version.split()[0]} ({sys.executable}); run make PYTHON=/path/to/python3.11 ..."
         )
     wanted = hashlib.sha256(
-        LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + sys.version.encode()
+        LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + f"{sys.version} {VENV}".encode()
     ).hexdigest()
     marker = VENV / "rosetta.sha256"
     if marker.exists() and marker.read_text() == wanted:
         return
     print("Setting up the harness in .venv (once; needs a package index)", flush=True)
     uv, own = shutil.which("uv"), str(VENV / "bin" / "python")
-    if uv:
-        steps = [[uv, "venv", "-q", "--clear", "-p", sys.executable, str(VENV)]]
+    if uv and VENV not in Path(uv).parents:
+        steps = [[uv, "venv", "-q", "--seed", "--clear", "-p", sys.executable, str(VENV)]]
     else:
         make_venv()
         uv = str(VENV / "bin" / "uv")

@@ -20,7 +20,9 @@ WORK = {
         "epochs": 3,
         "test_samples": 640,
         "warm_up": 3,
+        "full_batch": 64,
         "full_samples": 50000,
+        "full_test_samples": 10000,
         "full_epochs": 10,
     },
     "rnn": {
@@ -29,7 +31,9 @@ WORK = {
         "epochs": 3,
         "test_samples": 1280,
         "warm_up": 3,
+        "full_batch": 64,
         "full_samples": 25000,
+        "full_test_samples": 25000,
         "full_epochs": 3,
     },
     "resnet50": {
@@ -38,8 +42,10 @@ WORK = {
         "epochs": 3,
         "test_samples": 0,
         "warm_up": 3,
+        "full_batch": 32,
         "full_samples": 1280,
-        "full_epochs": 3,
+        "full_test_samples": 0,
+        "full_epochs": 1,
     },
 }
 DATA = {

@@ -42,9 +42,14 @@ def synthetic(leg: dict) -> dict:
 
 
 def full(leg: dict) -> dict:
-    return edit(
-        leg, lambda run: run["work"].update(full_samples=run["work"]["samples"], full_epochs=run["work"]["epochs"])
-    )
+    """The same leg as if its job were the whole one."""
+
+    def whole(run):
+        run["work"].update(
+            {f"full_{name}": run["work"][name] for name in ("batch", "samples", "epochs", "test_samples")}
+        )
+
+    return edit(leg, whole)
 
 
 def written(legs: list[dict], folder: Path) -> tuple[str, str]:

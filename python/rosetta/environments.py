@@ -52,7 +52,8 @@ def generation(name: str, settings: Settings, marker: Path) -> int:
     if not marker.exists():
         return 1
     made = json.loads(marker.read_text())
-    return made.get("generation", 0) + (made.get("situation") != situation(name, settings))
+    gone = made["status"] == "ready" and not Path(made["python"]).exists()
+    return made["generation"] + (gone or made["situation"] != situation(name, settings))
 
 
 def situation(name: str, settings: Settings) -> dict:
@@ -99,7 +100,9 @@ def provide(name: str, settings: Settings, say: Callable[[str], None] = print) -
 
 def provide_python(name: str, settings: Settings, log, say: Callable[[str], None]) -> tuple[str, str]:
     """(interpreter, "") of an environment that fits its lock, or ("", why there is none)."""
-    home, marker = folder() / name, folder() / name / "rosetta.json"
+    # The builds for a GPU have a folder of their own: one device's set-up never touches what another one's leg is using.
+    home = folder() / (name if settings.device == "cpu" else f"{name}-{settings.device}")
+    marker = home / "rosetta.json"
     python = home / "bin" / "python"
     wanted = {"lock": lock_sha256(name), "device": settings.device, "base": sys.version.split()[0]}
     if marker.exists() and json.loads(marker.read_text()) == wanted and python.exists():
@@ -108,7 +111,7 @@ def provide_python(name: str, settings: Settings, log, say: Callable[[str], None
     if uv is None:
         return "", "uv is missing; install it with `python3 -m pip install uv`, or set deployment: current"
     say(f"{name}: making the Python environment")
-    environment = uv_environment()
+    environment = {**uv_environment(), **getattr(toolchain(name), "BUILD", {})}
     lock = ["-r", str(REQUIREMENTS / f"{name}.lock")]
     install = [uv, "pip", "install", "-q", "--compile-bytecode", "-p", str(python), *lock]
     attempts = [install]

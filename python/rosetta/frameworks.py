@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from rosetta import machine
 from rosetta.config import ROOT, ConfigError, Settings
 from rosetta.tasks import TASKS, Task
 
@@ -123,4 +124,6 @@ def unsupported(leg: Leg, settings: Settings) -> str:
         return (
             f"{framework.title} has no {settings.precision} here: its precisions are {', '.join(framework.precisions)}"
         )
+    if settings.device == "cuda" and not machine.gpus():
+        return "no NVIDIA GPU answers here: `nvidia-smi` has to list one, or run with device=cpu"
     return ""

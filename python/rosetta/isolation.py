@@ -1,6 +1,7 @@
 """One leg, alone, in a process of its own: started, watched from outside, ended whatever state it is in."""
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -12,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-from filelock import FileLock, Timeout
 
 from rosetta.config import ROOT
 
@@ -46,16 +46,24 @@ class Outcome:
         return [{k: v for k, v in e.items() if k != "event"} for e in self.events if e["event"] == event]
 
 
-def device_lock(device: str, say: Callable[[str], None]) -> FileLock:
-    """One leg per device at a time, across all pipelines and users of the machine. Waits, and says so."""
-    path = Path(tempfile.gettempdir()) / f"rosetta-{device}.lock"
-    lock = FileLock(path, mode=0o666)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        say(f"another measurement holds {device} (lock {path}); waiting for it")
-        lock.acquire()
-    return lock
+@contextlib.contextmanager
+def device_lock(device: str, say: Callable[[str], None]):
+    """One leg per device at a time, across all pipelines and users of the machine. Waits, and says so.
+
+    The file lies in /tmp whatever TMPDIR says, and once it is there it is opened for reading: that is enough for flock,
+    and Linux lets no one create or write another user's file there.
+    """
+    path = Path("/tmp") / f"rosetta-{device}.lock"
+    if not path.exists():
+        with contextlib.suppress(FileExistsError, PermissionError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o644))
+    with open(path) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"another measurement holds {device} (lock {path}); waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def variables(threads: int, device: str, extra: dict[str, str]) -> dict[str, str]:
@@ -91,14 +99,19 @@ def run(
         job_path.write_text(json.dumps({**job, "events": str(events_path)}))
         killed_before = oom_kills()
         start = time.perf_counter()
-        process = subprocess.Popen(
-            [python, "-m", "rosetta.worker", str(job_path)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**environment, "TMPDIR": folder},
-            start_new_session=True,
-        )
+        try:
+            process = subprocess.Popen(
+                [python, "-m", "rosetta.worker", str(job_path)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**environment, "TMPDIR": folder},
+                start_new_session=True,
+            )
+        except OSError as error:
+            return Outcome(
+                "failed", f"{python} cannot be started ({error.strerror}); `rosetta setup` makes its environment again"
+            )
         events, peak, late = [], 0, False
         with open(events_path) as stream:
             try:

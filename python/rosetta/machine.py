@@ -59,15 +59,24 @@ def gpus() -> list[dict]:
     found = []
     for index in range(pynvml.nvmlDeviceGetCount()):
         gpu = pynvml.nvmlDeviceGetHandleByIndex(index)
-        found.append(
-            {
-                "name": pynvml.nvmlDeviceGetName(gpu),
-                "driver": pynvml.nvmlSystemGetDriverVersion(),
-                "memory_gib": round(pynvml.nvmlDeviceGetMemoryInfo(gpu).total / 2**30, 1),
-                "clock_mhz": pynvml.nvmlDeviceGetMaxClockInfo(gpu, pynvml.NVML_CLOCK_SM),
-            }
-        )
+        facts = {
+            "name": lambda gpu=gpu: pynvml.nvmlDeviceGetName(gpu),
+            "driver": pynvml.nvmlSystemGetDriverVersion,
+            "memory_gib": lambda gpu=gpu: round(pynvml.nvmlDeviceGetMemoryInfo(gpu).total / 2**30, 1),
+            "clock_mhz": lambda gpu=gpu: pynvml.nvmlDeviceGetMaxClockInfo(gpu, pynvml.NVML_CLOCK_SM),
+        }
+        found.append({name: known(value) for name, value in facts.items()})
     return found
+
+
+def known(value):
+    """What a driver says, or None where it does not tell: a part of a GPU or one with shared memory lacks some facts."""
+    import pynvml
+
+    try:
+        return value()
+    except pynvml.NVMLError:
+        return None
 
 
 def other_load(own: float = 0.3) -> float:
@@ -99,7 +108,7 @@ def provenance(config_sha256: str, lock_sha256: str, command: str) -> dict:
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": git("rev-parse", "HEAD"),
-        "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+        "dirty": bool(git("status", "--porcelain")),
         "config_sha256": config_sha256,
         "lock_sha256": lock_sha256,
         "command": command,
@@ -108,7 +117,10 @@ def provenance(config_sha256: str, lock_sha256: str, command: str) -> dict:
 
 def git(*arguments: str) -> str:
     try:
-        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True)
+        # A checkout that belongs to someone else is read all the same: nothing of it is run.
+        done = subprocess.run(
+            ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), *arguments], capture_output=True, text=True
+        )
     except FileNotFoundError:
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -93,8 +93,15 @@ class Plan:
 
     def proof_settings(self, leg: Leg) -> str:
         s = self.settings
-        return json.dumps([s.threads, s.timeout_seconds, s.proof_steps, s.work[leg.task.name]["batch"]])
+        batch = s.work[leg.task.name]["batch"]
+        return json.dumps([*self.nature(leg), s.threads, s.timeout_seconds, s.proof_steps, batch])
 
     def round_settings(self, leg: Leg) -> str:
         s = self.settings
-        return json.dumps([s.threads, s.timeout_seconds, s.warm_up, s.work[leg.task.name]])
+        return json.dumps([*self.nature(leg), s.threads, s.timeout_seconds, s.warm_up, s.work[leg.task.name]])
+
+    @staticmethod
+    def nature(leg: Leg) -> list:
+        """What of framework.toml decides how a leg is run."""
+        f = leg.framework
+        return [f.devices, f.precisions, f.computes, f.variant]

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from rosetta.config import ROOT
 
+BUILD = {"RPY2_CFFI_MODE": "ABI"}
+"""Variables while the packages of the environment are installed: rpy2 then needs neither a compiler nor R itself."""
+
 PACKAGES = ("r-base-core", "libopenblas0-pthread")
 FAST_BLAS = ("openblas", "mkl", "blis", "atlas", "flexiblas", "accelerate")
 CHECK_SECONDS = 60

@@ -173,7 +173,7 @@ def whole_batches(work: dict) -> int:
 
 def is_full(work: dict) -> bool:
     """Whether this was the whole job of 2018 rather than a part of it."""
-    return work["samples"] >= work["full_samples"] and work["epochs"] >= work["full_epochs"]
+    return all(work[name] == work[f"full_{name}"] for name in ("batch", "samples", "epochs", "test_samples"))
 
 
 def full_estimate(work: dict, epoch: float) -> float:

@@ -8,6 +8,8 @@ import importlib.util
 import os
 import sys
 
+from .job import Unavailable
+
 
 def open_leg(job):
     """The leg of `job`, imported. Raises Unavailable where the language or a package is missing."""
@@ -36,5 +38,8 @@ def open_python(path):
     spec = importlib.util.spec_from_file_location("leg_" + name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except ImportError as error:
+        raise Unavailable("%s (in %s); `rosetta doctor` says what mends it" % (error, sys.executable)) from None
     return module

@@ -60,7 +60,10 @@ def trained(leg, job, task, golden, report):
         report("loss", stop, distance(losses, golden["losses"][: len(losses)]))
 
     leg.load(model, weights)
+    # Weights and the optimizer's state: what is left of either moves the second first step.
     report("logits after load", 0, distance(leg.predict(model, first), golden["logits_0"]))
+    leg.train(model, x, y, positions[: task.batch])
+    report("logits after load", 1, distance(leg.predict(model, first), golden["logits_1"]))
 
     for name, difference in gradient_norms(leg, job, task, golden, weights).items():
         report("gradient of " + name, 1, difference)
