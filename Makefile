@@ -8,8 +8,9 @@ BIN := .venv/bin
 setup:
 	@$(PYTHON) python/bootstrap.py
 
+# A run that was killed leaves Snakemake's own lock behind; this one ends with the process that holds it.
 report: setup
-	$(BIN)/snakemake --cores 1 reports/summary.html $(if $(CONFIG),--config $(CONFIG))
+	flock .venv $(BIN)/snakemake --nolock --rerun-incomplete --cores 1 reports/summary.html $(if $(CONFIG),--config $(CONFIG))
 
 test: setup
 	$(BIN)/python -m pytest

@@ -8,10 +8,11 @@ import json
 import os
 import sys
 
-from rosetta.config import ConfigError, load
+from rosetta.config import ROOT, ConfigError, load
 from rosetta.environments import generation
 from rosetta.frameworks import LANGUAGES
 from rosetta.plan import Plan
+from rosetta.prepare import data_generation
 from rosetta.tasks import TASKS
 
 try:
@@ -46,6 +47,7 @@ wildcard_constraints:
 
 RESULTS = ("summary.html", "summary.md", "results.csv", "results.parquet")
 RECORDS = str(every.records)
+HARNESS = ROOT / "python" / "rosetta"
 # What is set up comes before what is proven, and that before what is timed: nothing then comes between two timed legs.
 SETUP, PROOF = len(every.runs()) + 2, len(every.runs()) + 1
 LEG = "{language}/{framework}/{task}"
@@ -60,7 +62,7 @@ def records_of(language=None):
 
 
 def data_of(task):
-    return [plan.arrays(task) / "manifest.json", plan.weights(task) / "manifest.json"]
+    return [plan.data_marker(task), plan.weights(task) / "manifest.json"]
 
 
 def needs_of(leg):
@@ -114,8 +116,9 @@ rule language_report:
 
 rule arrays:
     output:
-        "shared_data/{task}/{arrays}/manifest.json",
+        "shared_data/{task}/{arrays}.json",
     params:
+        generation=lambda wildcards: data_generation(plan, TASKS[wildcards.task]),
         settings=lambda wildcards: plan.data_settings(TASKS[wildcards.task]),
     log:
         "reports/logs/arrays-{task}-{arrays}.log",
@@ -123,10 +126,12 @@ rule arrays:
         "environment.yml"
     priority: SETUP
     shell:
-        "rosetta step arrays {wildcards.task} 2>&1 | tee {log}"
+        "rosetta step arrays {wildcards.task} {params.generation} 2>&1 | tee {log}"
 
 
 rule weights:
+    input:
+        f"{HARNESS}/initial.py",
     output:
         "shared_data/{task}/weights/manifest.json",
     log:
@@ -141,6 +146,7 @@ rule weights:
 rule golden:
     input:
         lambda wildcards: data_of(TASKS[wildcards.task]),
+        f"{HARNESS}/reference.py",
     output:
         "shared_data/{task}/golden/{golden}.npz",
     log:
@@ -169,6 +175,7 @@ rule environment:
 rule proof:
     input:
         lambda wildcards: needs_of(leg_of(wildcards)),
+        f"{HARNESS}/tasks.py",
         golden=lambda wildcards: plan.golden(TASKS[wildcards.task]),
     output:
         f"{RECORDS}/{LEG}/proof.json",

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from rosetta import config, environments
+from rosetta import cli, config, environments
 from rosetta.config import ROOT
+from rosetta.plan import Plan
 
 SMOKE = ("profile=smoke", "data=synthetic")
 
@@ -30,6 +31,11 @@ def rosetta(*arguments: str, workdir: Path, config=(), timeout=600, **extra: str
     options = [word for setting in config for word in ("-c", setting)]
     command = [sys.executable, "-m", "rosetta.cli", *arguments, *options]
     return subprocess.run(command, env=variables(workdir, **extra), capture_output=True, text=True, timeout=timeout)
+
+
+def records_of(workdir: Path, settings=()) -> Path:
+    """The folder of the records that the command line writes under these settings."""
+    return workdir / Plan.of(cli.settings(list(settings)), apart=True).records
 
 
 def snakemake(*arguments: str, workdir: Path, config=SMOKE, timeout=1500, **extra: str) -> subprocess.CompletedProcess:

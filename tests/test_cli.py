@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import SMOKE, rosetta
+from conftest import SMOKE, records_of, rosetta
 from rosetta.frameworks import discover
 
 COMMANDS = ("list", "doctor", "prepare", "setup", "run", "verify", "report")
@@ -73,7 +73,7 @@ def test_run_shows_losses_and_writes_records(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "loss 0." in done.stdout
     assert "accuracy" in done.stdout
-    assert (tmp_path / "reports/records/smoke/cpu-fp32/python/numpy/rnn.json").exists()
+    assert (records_of(tmp_path, config) / "python/numpy/rnn.json").exists()
     done = rosetta("report", workdir=tmp_path, config=config)
     assert done.returncode == 0, done.stderr
     assert "no record of r/base/cnn" in done.stderr

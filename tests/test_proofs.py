@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import rosetta
+from conftest import records_of, rosetta
 from rosetta import config
 from rosetta.frameworks import discover
 
@@ -23,7 +23,7 @@ def prepared(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("leg", discover(), ids=lambda leg: leg.name)
 def test_leg_is_proven(leg, prepared):
     done = rosetta("verify", leg.name, workdir=prepared, config=FULL_PROOF, timeout=900)
-    path = prepared / "reports/records/quick/cpu-fp32" / leg.name / "proof.json"
+    path = records_of(prepared, FULL_PROOF) / leg.name / "proof.json"
     proof = json.loads(path.read_text())
     if proof["status"] == "unavailable":
         assert done.returncode == 3

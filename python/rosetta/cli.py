@@ -166,7 +166,7 @@ def run(legs: Annotated[list[str], typer.Argument(help="legs or patterns")], ove
     with plain_errors():
         from rosetta import measuring
 
-        plan = Plan.of(settings(overrides), legs)
+        plan = Plan.of(settings(overrides), legs, apart=True)
         prepare_all(plan)
         for leg in plan.legs:
             finish(measuring.prove(plan, leg, say))
@@ -187,7 +187,7 @@ def verify(
     with plain_errors():
         from rosetta import measuring
 
-        plan = Plan.of(settings(overrides), legs)
+        plan = Plan.of(settings(overrides), legs, apart=True)
         prepare_all(plan)
         results = []
         for leg in plan.legs:
@@ -207,7 +207,7 @@ def report(
         from rosetta import records
         from rosetta import report as pages
 
-        plan = Plan.of(settings(overrides))
+        plan = Plan.of(settings(overrides), apart=True)
         paths = {leg.name: plan.record(leg) for leg in plan.legs}
         missing = [name for name, path in paths.items() if not path.exists()]
         for name in missing:
@@ -285,12 +285,12 @@ def code(results: list[dict]) -> int:
 
 
 @step.command("arrays")
-def step_arrays(task: str):
+def step_arrays(task: str, generation: int):
     with plain_errors():
         from rosetta import prepare as shared
         from rosetta.data import Bars
 
-        shared.arrays(Plan.of(settings(None)), TASKS[task], Bars())
+        shared.arrays(Plan.of(settings(None)), TASKS[task], Bars(), generation)
 
 
 @step.command("weights")

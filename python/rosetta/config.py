@@ -24,7 +24,12 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings, checked. `work` is {task: {batch, samples, epochs, test_samples}}."""
+    """All settings, checked.
+
+    Attributes:
+        work: {task: {batch, samples, epochs, test_samples}}.
+        overrides: what the command line asked for beside config.yaml, as sorted words KEY=VALUE.
+    """
 
     profile: str
     legs: tuple[str, ...]
@@ -40,10 +45,20 @@ class Settings:
     timeout_seconds: float
     proof_steps: int
     work: dict[str, dict[str, int]]
+    overrides: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        values = {key: value for key, value in asdict(self).items() if key != "overrides"}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def variation(self) -> str:
+        """A suffix for settings that change what is measured, beside the profile, the device and the precision."""
+        changed = [
+            word for word in self.overrides if word.partition("=")[0] not in ("profile", "device", "precision", "legs")
+        ]
+        return "-" + hashlib.sha256(json.dumps(changed).encode()).hexdigest()[:6] if changed else ""
 
 
 def load(overrides: dict[str, Any] | None = None) -> Settings:
@@ -63,7 +78,17 @@ def load(overrides: dict[str, Any] | None = None) -> Settings:
     if isinstance(values["legs"], str):
         values["legs"] = values["legs"].split(",")
     check(values)
-    return Settings(**{**values, "legs": tuple(values["legs"]), "threads": values["threads"] or usable_cores()})
+    values.update(legs=tuple(values["legs"]), threads=values["threads"] or usable_cores())
+    return Settings(**values, overrides=tuple(words(overrides)))
+
+
+def words(overrides: dict, prefix: str = "") -> list[str]:
+    """Overrides as KEY=VALUE, a dot for each level, sorted."""
+    found = []
+    for key, value in sorted(overrides.items()):
+        text = value if isinstance(value, str) else json.dumps(value)
+        found += words(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}={text}"]
+    return found
 
 
 def profile(name: str) -> dict:

@@ -103,7 +103,7 @@ def ceiling_gflops(threads: int, precision: str) -> float:
     return best
 
 
-def provenance(config_sha256: str, lock_sha256: str, command: str) -> dict:
+def provenance(config_sha256: str, lock_sha256: str) -> dict:
     """Date, commit and the hashes that say what exactly was run."""
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -111,7 +111,6 @@ def provenance(config_sha256: str, lock_sha256: str, command: str) -> dict:
         "dirty": bool(git("status", "--porcelain")),
         "config_sha256": config_sha256,
         "lock_sha256": lock_sha256,
-        "command": command,
     }
 
 

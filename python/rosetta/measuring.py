@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -80,11 +81,11 @@ def blank(plan: Plan, leg: Leg, number: int, log: Path) -> dict:
         "warnings": [],
         "versions": {},
         "machine": machine.facts(),
-        "provenance": machine.provenance(
-            settings.sha256,
-            environments.lock_sha256(framework.environment),
-            f"rosetta run {leg.name} --config profile={settings.profile}",
-        ),
+        "provenance": {
+            **machine.provenance(settings.sha256, environments.lock_sha256(framework.environment)),
+            "overrides": list(settings.overrides),
+            "command": " ".join(["rosetta run", leg.name, *(f"-c {shlex.quote(word)}" for word in settings.overrides)]),
+        },
         "log": str(log),
     }
 

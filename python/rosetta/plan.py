@@ -19,12 +19,21 @@ HISTORY = REPORTS / "history.jsonl"
 
 @dataclass(frozen=True)
 class Plan:
+    """Settings and legs.
+
+    Attributes:
+        apart: whether settings that differ from those of config.yaml and the profile get a folder of records of their own.
+            The pipeline knows which settings its records were made with and replaces them; whoever runs a leg by hand
+            must not replace the pipeline's.
+    """
+
     settings: Settings
     legs: tuple[Leg, ...]
+    apart: bool = False
 
     @classmethod
-    def of(cls, settings: Settings, patterns: list[str] | None = None) -> "Plan":
-        return cls(settings, tuple(select(patterns or settings.legs)))
+    def of(cls, settings: Settings, patterns: list[str] | None = None, apart: bool = False) -> "Plan":
+        return cls(settings, tuple(select(patterns or settings.legs)), apart)
 
     def leg(self, name: str) -> Leg:
         return select([name])[0]
@@ -36,6 +45,9 @@ class Plan:
         if not task.trained:
             return SHARED / task.name / f"pictures-{self.settings.work[task.name]['samples']}"
         return SHARED / task.name / ("synthetic" if self.settings.data == "synthetic" else "arrays")
+
+    def data_marker(self, task: Task) -> Path:
+        return self.arrays(task).with_suffix(".json")
 
     def weights(self, task: Task) -> Path:
         return SHARED / task.name / "weights"
@@ -56,7 +68,8 @@ class Plan:
 
     @property
     def records(self) -> Path:
-        return REPORTS / "records" / self.settings.profile / f"{self.settings.device}-{self.settings.precision}"
+        profile = self.settings.profile + (self.settings.variation if self.apart else "")
+        return REPORTS / "records" / profile / f"{self.settings.device}-{self.settings.precision}"
 
     def record(self, leg: Leg) -> Path:
         return self.records / f"{leg.name}.json"

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from rosetta import data, initial, reference
+from rosetta import data, initial, records, reference
 from rosetta.config import Settings
 from rosetta.plan import Plan
 from rosetta.tasks import Task
@@ -16,10 +16,14 @@ from rosetta.worker.job import open_weights
 from rosetta.worker.proof import CHECKPOINTS
 
 
-def arrays(plan: Plan, task: Task, progress=None) -> dict:
-    """Prepares a task's arrays and gives their manifest. Raises data.DataError."""
+def arrays(plan: Plan, task: Task, progress=None, generation: int | None = None) -> dict:
+    """Prepares a task's arrays, writes their marker and gives their manifest. Raises data.DataError.
+
+    The marker is what the pipeline looks at, for it deletes what it is about to make anew, and arrays are not to be lost.
+    """
     settings = plan.settings
-    return data.prepare(
+    generation = generation or data_generation(plan, task)
+    manifest = data.prepare(
         task.name,
         plan.arrays(task),
         source=settings.data,
@@ -28,6 +32,20 @@ def arrays(plan: Plan, task: Task, progress=None) -> dict:
         pictures=settings.work[task.name]["samples"],
         progress=progress,
     )
+    marker = {"generation": generation, "source": manifest["source"], "sha256": manifest["sha256"]}
+    records.write_text(plan.data_marker(task), json.dumps(marker) + "\n")
+    return manifest
+
+
+def data_generation(plan: Plan, task: Task) -> int:
+    """A number that grows when real arrays may now be had in place of the synthetic ones that `auto` fell back on."""
+    marker = plan.data_marker(task)
+    if not marker.exists():
+        return 1
+    made = json.loads(marker.read_text())
+    fell_back = made["source"] == "synthetic" and plan.settings.data != "synthetic"
+    folder = plan.settings.data_folder or os.environ.get("ROSETTA_DATA_DIR")
+    return made["generation"] + bool(fell_back and folder)
 
 
 def weights(plan: Plan, task: Task) -> None:

@@ -56,8 +56,8 @@ function load(model, weights)
 end
 
 # Place
-place(::CNN{T}, pictures::Array{Float32,4}) where {T} = convert(Array{T,4}, pictures)
-place(::CNN, labels::Vector{Int64}) = labels
+place(::CNN{T}, pictures::Array{Float32,4}) where {T} = Array{T,4}(pictures)
+place(::CNN, labels::Vector{Int64}) = copy(labels)
 
 "The samples at `positions` (from 0), side by side."
 function gather!(batch, pictures, positions)

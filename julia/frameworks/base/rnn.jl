@@ -46,7 +46,7 @@ function load(model, weights)
 end
 
 # Place
-place(::RNN, array::Array{Int64}) = array
+place(::RNN, array::Array{Int64}) = copy(array)
 
 # Train
 function train(model::RNN{T}, x, y, order) where {T}

@@ -172,7 +172,7 @@ def clause(language: Language) -> str:
     if words.missing(language.low):
         text = f"{times} (too few samples for an interval)"
     else:
-        text = f"{times} (95 % interval {words.ratio(language.low)} to {words.ratio(language.high)}"
+        text = f"{times} (95 % interval {words.ratio(language.low)} to {words.ratio(language.high)}"
         text += ", so neither is shown to be faster)" if language.low <= 1 <= language.high else ")"
     computes, asked = language.row.result["computes"], language.row.leg["precision"]
     return f"{text}, computing in {computes} where {asked} was asked for" if computes and computes != asked else text

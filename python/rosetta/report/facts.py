@@ -212,7 +212,9 @@ def reproduction(legs: list[dict]) -> list[str]:
     commit = words.short(next(filter(None, different(legs, lambda run: run["provenance"]["commit"])), "COMMIT"))
     run = results.typical_run(legs[0])
     options = [f"{name}={run[name]}" for name in ("profile", "device", "precision", "threads")]
-    if any(map(results.is_synthetic, legs)):
+    given = run["provenance"].get("overrides", [])
+    options += [word for word in given if word.partition("=")[0] not in ("profile", "device", "precision", "threads")]
+    if any(map(results.is_synthetic, legs)) and "data=synthetic" not in options:
         options.append("data=synthetic")
     command = f".venv/bin/snakemake --cores 1 reports/summary.html --config {' '.join(options)}"
     one = dict.fromkeys(run["provenance"]["command"] for leg in legs[:1] for run in leg["rounds"])
