@@ -143,12 +143,14 @@ def build(task, weights):
     return model
 
 
+# Load
 def load(model, weights):
     for layer in model.convs + model.denses:
         layer.load(weights, model.dtype)
     model.optimizer = SGD(model.task, model.convs + model.denses)
 
 
+# Place
 def place(model, array):
     return array.transpose(0, 2, 3, 1).astype(model.dtype, order="C") if array.ndim == 4 else np.array(array)
 
@@ -169,9 +171,11 @@ def predict(model, x):
     return np.concatenate([model.scores(part) for part in np.split(x, len(x) // model.task.batch)])
 
 
+# Weights
 def weights(model):
     return {name: array for layer in model.convs + model.denses for name, array in layer.canonical().items()}
 
 
+# Synchronize
 def synchronize(model):
     """NumPy computes at once: there is nothing to wait for."""

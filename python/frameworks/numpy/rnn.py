@@ -106,12 +106,14 @@ def build(task, weights):
     return model
 
 
+# Load
 def load(model, weights):
     for layer in model.layers:
         layer.load(weights, model.dtype)
     model.optimizer = Adam(model.task, model.layers)
 
 
+# Place
 def place(model, array):
     return np.array(array)
 
@@ -132,9 +134,11 @@ def predict(model, x):
     return np.concatenate([model.scores(part) for part in np.split(x, len(x) // model.task.batch)])
 
 
+# Weights
 def weights(model):
     return {name: array for layer in model.layers for name, array in layer.canonical().items()}
 
 
+# Synchronize
 def synchronize(model):
     """NumPy computes at once: there is nothing to wait for."""

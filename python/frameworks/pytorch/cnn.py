@@ -40,12 +40,14 @@ def build(task, weights):
     return model
 
 
+# Load
 def load(model, weights):
     model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
     task = model.task
     model.optimizer = torch.optim.SGD(model.parameters(), task.learning_rate, task.momentum, fused=True)
 
 
+# Place
 def place(model, array):
     parameter = next(model.parameters())
     tensor = torch.tensor(array).to(parameter.device)
@@ -72,5 +74,6 @@ def predict(model, x):
     return torch.cat([model(part) for part in x.split(model.task.batch)]).cpu()
 
 
+# Weights
 def weights(model):
     return {name: tensor.detach().cpu().numpy().copy() for name, tensor in model.state_dict().items()}

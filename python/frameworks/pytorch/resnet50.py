@@ -65,6 +65,7 @@ def build(task, weights):
     return model
 
 
+# Place
 def place(model, array):
     weight = model.conv1.weight
     return torch.tensor(array).to(weight.device, weight.dtype, memory_format=torch.channels_last)

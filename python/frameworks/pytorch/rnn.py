@@ -38,6 +38,7 @@ def build(task, weights):
     return model
 
 
+# Load
 def load(model, weights):
     model.load_state_dict({NAMES[name]: torch.tensor(array) for name, array in weights.items()})
     task = model.task
@@ -46,6 +47,7 @@ def load(model, weights):
     )
 
 
+# Place
 def place(model, array):
     return torch.tensor(array).to(model.dense.weight.device)
 
@@ -70,6 +72,7 @@ def predict(model, x):
     return torch.cat([model(part) for part in x.split(model.task.batch)]).cpu()
 
 
+# Weights
 def weights(model):
     state = model.state_dict()
     return {name: state[own].detach().cpu().numpy().copy() for name, own in NAMES.items()}
