@@ -44,6 +44,13 @@ def linked(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
+def forget(workdir: Path, task: str, number: int) -> None:
+    """Removes a round of NumPy and all that was made from it."""
+    numpy = workdir / RECORDS / "python/numpy"
+    for path in (numpy / task / f"round-{number}.json", numpy / f"{task}.json", workdir / "reports/summary.html"):
+        path.unlink(missing_ok=True)
+
+
 def results(workdir: Path) -> pd.DataFrame:
     return pd.read_csv(workdir / "reports" / "results.csv").set_index("leg")
 
@@ -137,8 +144,8 @@ def test_a_changed_setting_reruns_only_what_it_touches(smoke):
 
 def test_an_interrupted_run_resumes_with_what_is_missing(workdir):
     """The pipeline is killed in the middle of a leg, together with everything it started, and started again as `make` does."""
-    for name in ("rnn/round-2.json", "rnn.json", "cnn/round-2.json", "cnn.json"):
-        (workdir / RECORDS / "python/numpy" / name).unlink()
+    forget(workdir, "rnn", 2)
+    forget(workdir, "cnn", 2)
     command = [
         sys.executable,
         "-m",
@@ -262,8 +269,8 @@ def test_a_truncated_array_is_named_and_other_tasks_go_on(workdir):
     array.unlink()  # a hard link: the original stays whole
     array.write_bytes(whole[: len(whole) // 2])
     os.utime(array, (0, 0))
-    for leg in ("cnn", "rnn"):
-        (workdir / RECORDS / f"python/numpy/{leg}/round-1.json").unlink()
+    forget(workdir, "cnn", 1)
+    forget(workdir, "rnn", 1)
     done = snakemake("reports/summary.html", workdir=workdir)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     broken = json.loads((workdir / RECORDS / "python/numpy/cnn/round-1.json").read_text())

@@ -102,3 +102,25 @@ def test_resnet_names_are_torchvisions():
     assert weights["layer4.2.conv3.weight"].shape == (2048, 512, 1, 1)
     assert weights["bn1.weight"].shape == (64,)
     assert len(weights) == 53 * 5
+
+
+def test_the_float32_bound_follows_the_reference_s_own_drift_and_nothing_else_does():
+    task = TASKS["cnn"]
+    assert task.bound("fp32", "logits", 20) == 2e-2
+    assert task.bound("fp32", "logits", 20, drift=0.02) == pytest.approx(0.08)
+    assert task.bound("fp32", "logits", 20, drift=0.001) == 2e-2
+    assert task.bound("fp64", "logits", 20, drift=0.02) == 1e-9
+    assert task.bound("fp32", "weights", 0, drift=1.0) == 0
+
+
+def test_float32_is_computed_in_float32():
+    """The drift is that of float32: no double hides in a layer."""
+    weights = {name: array for name, array in initial.draw(TASKS["cnn"]).items()}
+    x = np.random.default_rng(3).random((2, 3, 32, 32), np.float32)
+    logits, back = reference.cnn(weights, x)
+    assert logits.dtype == np.float32
+    assert {g.dtype for g in back(reference.cross_entropy(logits, np.array([1, 2]))[1]).values()} == {np.dtype(np.float32)}
+    weights = initial.draw(TASKS["rnn"])
+    logits, back = reference.rnn(weights, np.random.default_rng(3).integers(0, 30_000, (2, 5)))
+    assert logits.dtype == np.float32
+    assert {g.dtype for g in back(reference.cross_entropy(logits, np.array([1, 0]))[1]).values()} == {np.dtype(np.float32)}

@@ -79,9 +79,24 @@ def known(value):
         return None
 
 
-def other_load(own: float = 0.3) -> float:
-    """Percent of all cores that others keep busy, watched for `own` seconds in which this process sleeps."""
-    return psutil.cpu_percent(interval=own)
+def other_load(seconds: float = 0.5) -> float:
+    """Percent of all cores that others keep busy, watched for `seconds` in which this process sleeps.
+
+    What this process's parents do meanwhile does not count: the pipeline is still writing down the last step.
+    """
+    parents = psutil.Process().parents()
+    before = sum(busy_seconds(process) for process in parents)
+    everything = psutil.cpu_percent(interval=seconds)
+    own = 100 * (sum(busy_seconds(process) for process in parents) - before) / seconds / os.cpu_count()
+    return max(0.0, everything - own)
+
+
+def busy_seconds(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return times.user + times.system
 
 
 @functools.cache

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from rosetta import config, data, environments, isolation, machine, prepare, records
 from rosetta.config import ROOT, Settings
 from rosetta.frameworks import Leg, unsupported
@@ -145,10 +147,16 @@ def attempt(
             if settings.device == "cpu":
                 record["ceiling_gflops"] = machine.ceiling_gflops(settings.threads, record["computes"])
         outcome = isolation.run(python, job, variables, log, settings.timeout_seconds, listen)
-    fill(record, outcome, settings, leg)
+    fill(record, outcome, settings, leg, {} if number else drifts(plan.golden(task)))
 
 
-def fill(record: dict, outcome: isolation.Outcome, settings: Settings, leg: Leg) -> None:
+def drifts(golden: Path) -> dict[str, float]:
+    """{"logits 20": how far float32 drifts on these samples}, by quantity and step."""
+    with np.load(golden, allow_pickle=False) as values:
+        return {name.removeprefix("drift "): float(values[name]) for name in values.files if name.startswith("drift ")}
+
+
+def fill(record: dict, outcome: isolation.Outcome, settings: Settings, leg: Leg, drift: dict[str, float]) -> None:
     """The outcome of a worker, its judgement and its plausibility."""
     record.update(
         status=outcome.status,
@@ -159,7 +167,7 @@ def fill(record: dict, outcome: isolation.Outcome, settings: Settings, leg: Leg)
     record["phases"] = [finite(phase) for phase in outcome.of("phase")]
     for found in outcome.of("versions"):
         record["versions"].update(found["versions"])
-    record["differences"] = [judge(difference, leg) for difference in outcome.of("difference")]
+    record["differences"] = [judge(difference, leg, drift) for difference in outcome.of("difference")]
     if leg.framework.computes and leg.framework.computes != settings.precision:
         record["warnings"].append(
             f"{leg.framework.title} computes in {leg.framework.computes}, its only precision, not {settings.precision}"
@@ -188,9 +196,9 @@ def fill(record: dict, outcome: isolation.Outcome, settings: Settings, leg: Leg)
         implausible(record, leg)
 
 
-def judge(difference: dict, leg: Leg) -> dict:
-    size = difference["difference"]
-    bound = leg.task.bound(difference["precision"], difference["quantity"], difference["step"])
+def judge(difference: dict, leg: Leg, drift: dict[str, float]) -> dict:
+    precision, quantity, step, size = (difference[key] for key in ("precision", "quantity", "step", "difference"))
+    bound = leg.task.bound(precision, quantity, step, drift.get(f"{quantity} {step}", 0.0))
     known = size is not None and math.isfinite(size)
     return {**difference, "difference": size if known else None, "tolerance": bound, "passed": known and size <= bound}
 

@@ -13,7 +13,7 @@ from rosetta.config import Settings
 from rosetta.plan import Plan
 from rosetta.tasks import Task
 from rosetta.worker.job import open_weights
-from rosetta.worker.proof import CHECKPOINTS
+from rosetta.worker.proof import CHECKPOINTS, distance
 
 
 def arrays(plan: Plan, task: Task, progress=None, generation: int | None = None) -> dict:
@@ -55,8 +55,8 @@ def weights(plan: Plan, task: Task) -> None:
     data.write_arrays(target, drawn.items(), {"task": task.name, "seed": task.seed})
 
 
-def golden(plan: Plan, task: Task, progress=None) -> None:
-    """Computes the golden values of the proof, in float64, from the shared weights and the first samples."""
+def golden(plan: Plan, task: Task) -> None:
+    """Computes the golden values of the proof, in float64, from the shared weights and the first samples; shows a bar."""
     settings = plan.settings
     target = plan.golden(task)
     work = namespace(settings, task)
@@ -65,7 +65,11 @@ def golden(plan: Plan, task: Task, progress=None) -> None:
     x = np.load(folder / ("x_train.npy" if task.trained else "x.npy"), mmap_mode="r")[:count]
     y = np.load(folder / "y_train.npy", mmap_mode="r")[:count] if task.trained else None
     steps = tuple(step for step in CHECKPOINTS if step <= settings.proof_steps)
-    values = reference.golden(work, open_weights(plan.weights(task)), x, y, steps, progress)
+    given = (work, open_weights(plan.weights(task)), x, y, steps)
+    with data.Bars().stage(f"{task.name}: golden values", 2 * max(steps)) as advance:
+        values = reference.golden(*given, lambda step: advance(1))
+        if task.trained:
+            values.update(drift(values, reference.golden(*given, lambda step: advance(1), np.float32), steps))
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".npz")
     try:
@@ -76,6 +80,13 @@ def golden(plan: Plan, task: Task, progress=None) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def drift(exact: dict, single: dict, steps: tuple[int, ...]) -> dict:
+    """How far the reference itself drifts in float32: `drift logits K` and `drift loss K` for each checkpoint K."""
+    found = {f"drift logits {k}": distance(single[f"logits_{k}"], exact[f"logits_{k}"]) for k in steps}
+    found.update({f"drift loss {k}": distance(single["losses"][:k], exact["losses"][:k]) for k in steps})
+    return {name: np.float64(size) for name, size in found.items()}
 
 
 def namespace(settings: Settings, task: Task) -> SimpleNamespace:

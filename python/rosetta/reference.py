@@ -31,7 +31,7 @@ def conv2d(x: Array, w: Array, b: Array | None = None, stride: int = 1, padding:
     def window(array, i, j):
         return array[:, :, i : i + stride * height : stride, j : j + stride * width : stride]
 
-    y = np.zeros((len(x), w.shape[0], height, width))
+    y = np.zeros((len(x), w.shape[0], height, width), x.dtype)
     for i in range(size):
         for j in range(size):
             patch = window(padded, i, j).reshape(len(x), x.shape[1], -1)
@@ -88,7 +88,7 @@ def gru(e: Array, w_ih: Array, w_hh: Array, b_ih: Array, b_hh: Array) -> tuple[A
     Returns:
         h [n, H], and back(dh) -> (de, dw_ih, dw_hh, db_ih, db_hh).
     """
-    h = np.zeros((len(e), w_hh.shape[1]))
+    h = np.zeros((len(e), w_hh.shape[1]), e.dtype)
     tape = []
     for t in range(e.shape[1]):
         i_r, i_z, i_n = np.split(e[:, t] @ w_ih.T + b_ih, 3, axis=1)
@@ -227,25 +227,28 @@ def adam(weights: Weights, gradients: Weights, state: dict, task) -> None:
         weights[name] -= task.learning_rate * step
 
 
-def golden(task, weights: Weights, x: Array, y: Array | None, checkpoints: tuple[int, ...], progress=None) -> Weights:
-    """The golden values of a task, all float64.
+def golden(
+    task, weights: Weights, x: Array, y: Array | None, checkpoints: tuple[int, ...], progress=None, dtype=np.float64
+) -> Weights:
+    """The golden values of a task.
 
     Args:
         task: a namespace with name, trained, batch, optimizer and its numbers.
         x, y: the samples of the first max(checkpoints) batches; only the first batch for a forward-only task.
         checkpoints: numbers of steps after which the logits of the first batch are kept.
         progress: called after each step with the number of steps done.
+        dtype: float64 gives the golden values; float32 shows how far this precision drifts from them on the same samples.
 
     Returns:
         `features` for a forward-only task; else `losses` [steps], `logits_0` and `logits_K` [batch, classes] for each
         checkpoint K, and `gradient NAME`, the norm of each parameter's gradient at step 1.
     """
-    weights = {name: np.array(array, np.float64) for name, array in weights.items()}
+    weights = {name: np.array(array, dtype) for name, array in weights.items()}
     if not task.trained:
-        return {"features": resnet50(weights, np.asarray(x[: task.batch], np.float64))}
+        return {"features": resnet50(weights, np.asarray(x[: task.batch], dtype))}
     network = {"cnn": cnn, "rnn": rnn}[task.name]
     update = {"sgd": sgd, "adam": adam}[task.optimizer]
-    x = np.asarray(x, np.float64) if task.name == "cnn" else np.asarray(x)
+    x = np.asarray(x, dtype) if task.name == "cnn" else np.asarray(x)
     first, state = x[: task.batch], {}
     values = {"logits_0": network(weights, first)[0]}
     losses = []

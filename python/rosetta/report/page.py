@@ -161,4 +161,5 @@ def comparison_view(comparison: comparisons.Comparison, number: int) -> dict:
         "single": any(row.result["rounds_ok"] == 1 for row in comparison.ranked),
         "samples": charts.samples(comparison.rows, comparison.task, f"samples{number}"),
         "losses": charts.losses(comparison.rows, comparison.task, f"losses{number}"),
+        "dropout": comparison.task == "cnn",
     }
