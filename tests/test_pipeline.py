@@ -1,5 +1,6 @@
 """The pipeline end to end, on synthetic data: what a user relies on after one command, and when something breaks."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -165,7 +166,8 @@ def test_an_interrupted_run_resumes_with_what_is_missing(workdir):
         assert process.poll() is None
         time.sleep(0.1)
     for child in psutil.Process(process.pid).children(recursive=True):
-        child.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
     process.kill()
     process.wait()
     again = snakemake("--nolock", "--rerun-incomplete", "--dry-run", "reports/summary.html", workdir=workdir)
@@ -244,7 +246,13 @@ def test_a_killed_leg_is_shown_and_the_next_one_runs(workdir):
 
 
 def workers(pid: int) -> list[psutil.Process]:
-    return [child for child in psutil.Process(pid).children(recursive=True) if "rosetta.worker" in child.cmdline()]
+    """The workers below a process; one that is just beginning or ending is passed over."""
+    found = []
+    for child in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "rosetta.worker" in child.cmdline():
+                found.append(child)
+    return found
 
 
 def test_a_stopped_run_leaves_no_worker_behind(workdir):

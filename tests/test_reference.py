@@ -119,8 +119,12 @@ def test_float32_is_computed_in_float32():
     x = np.random.default_rng(3).random((2, 3, 32, 32), np.float32)
     logits, back = reference.cnn(weights, x)
     assert logits.dtype == np.float32
-    assert {g.dtype for g in back(reference.cross_entropy(logits, np.array([1, 2]))[1]).values()} == {np.dtype(np.float32)}
+    assert {g.dtype for g in back(reference.cross_entropy(logits, np.array([1, 2]))[1]).values()} == {
+        np.dtype(np.float32)
+    }
     weights = initial.draw(TASKS["rnn"])
     logits, back = reference.rnn(weights, np.random.default_rng(3).integers(0, 30_000, (2, 5)))
     assert logits.dtype == np.float32
-    assert {g.dtype for g in back(reference.cross_entropy(logits, np.array([1, 0]))[1]).values()} == {np.dtype(np.float32)}
+    assert {g.dtype for g in back(reference.cross_entropy(logits, np.array([1, 0]))[1]).values()} == {
+        np.dtype(np.float32)
+    }
