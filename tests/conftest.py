@@ -38,20 +38,15 @@ def records_of(workdir: Path, settings=()) -> Path:
     return workdir / Plan.of(cli.settings(list(settings)), apart=True).records
 
 
+def pipeline(*arguments: str, workdir: Path, config=SMOKE) -> list[str]:
+    """The command that runs the pipeline in a folder of its own."""
+    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--directory", str(workdir)]
+    return [*command, "--cores", "1", *arguments, "--config", *config]
+
+
 def snakemake(*arguments: str, workdir: Path, config=SMOKE, timeout=1500, **extra: str) -> subprocess.CompletedProcess:
-    """Runs the pipeline in a folder of its own."""
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "-s",
-        str(ROOT / "Snakefile"),
-        "--directory",
-        str(workdir),
-        "--cores",
-        "1",
-    ]
-    command += [*arguments, "--config", *config]
+    """Runs the pipeline to its end."""
+    command = pipeline(*arguments, workdir=workdir, config=config)
     return subprocess.run(command, env=variables(workdir, **extra), capture_output=True, text=True, timeout=timeout)
 
 

@@ -14,9 +14,8 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from conftest import SMOKE, records_of, rosetta, snakemake, variables
+from conftest import SMOKE, pipeline, records_of, rosetta, snakemake, variables
 from rosetta import config, prepare, records
-from rosetta.config import ROOT
 from rosetta.frameworks import discover
 from rosetta.plan import Plan
 from rosetta.tasks import TASKS
@@ -147,18 +146,7 @@ def test_an_interrupted_run_resumes_with_what_is_missing(workdir):
     """The pipeline is killed in the middle of a leg, together with everything it started, and started again as `make` does."""
     forget(workdir, "rnn", 2)
     forget(workdir, "cnn", 2)
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "-s",
-        str(ROOT / "Snakefile"),
-        "--directory",
-        str(workdir),
-        "--cores",
-        "1",
-    ]
-    command += ["reports/summary.html", "--config", *SMOKE]
+    command = pipeline("reports/summary.html", workdir=workdir)
     process = subprocess.Popen(command, env=variables(workdir), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.time() + 300
     while not workers(process.pid):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -70,16 +69,8 @@ def golden(plan: Plan, task: Task) -> None:
         values = reference.golden(*given, lambda step: advance(1))
         if task.trained:
             values.update(drift(values, reference.golden(*given, lambda step: advance(1), np.float32), steps))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".npz")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **values)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with records.replacing(target) as temporary:
+        np.savez(temporary, **values)
 
 
 def drift(exact: dict, single: dict, steps: tuple[int, ...]) -> dict:

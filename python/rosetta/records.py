@@ -7,6 +7,7 @@ A *leg* record gathers a leg's proof and rounds, and is what the report reads.
 import json
 import os
 import tempfile
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -51,11 +52,18 @@ def write(path: Path, record: dict) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Replaces a text file in one step."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path):
+    """A file beside `path` to write into; it takes the place of `path` in one step, or is gone after an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+    os.close(handle)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        yield Path(temporary)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:

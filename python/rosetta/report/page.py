@@ -1,7 +1,5 @@
 """The page: puts results, comparisons, proofs and charts into the templates and writes the four files."""
 
-import os
-import tempfile
 from pathlib import Path
 
 import jinja2
@@ -50,15 +48,8 @@ def write(legs: list[dict], folder: Path) -> list[Path]:
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:
     """Replaces the file in one step."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
-    os.close(handle)
-    try:
+    with records.replacing(path) as temporary:
         table.to_parquet(temporary, index=False)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def render(template: str, view: dict) -> str:

@@ -46,10 +46,6 @@ def ratio(value) -> str:
     return "" if missing(value) else f"{value:,.{2 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f}"
 
 
-def ratio_interval(low, high) -> str:
-    return "" if missing(low) or missing(high) else f"{ratio(low)}–{ratio(high)}"
-
-
 def whole(value) -> str:
     return "" if missing(value) else f"{value:,.0f}"
 
