@@ -15,11 +15,6 @@ report: setup
 test: setup
 	$(BIN)/python -m pytest
 
-# Resolves the requirements again; commit what changes. torch stands there under its public version and without its CUDA packages:
-# which build it is, and what comes with it, depends on the machine's device.
+# Resolves the requirements again; commit what changes.
 locks: setup
-	for name in $(basename $(notdir $(wildcard python/environments/*.in))); do \
-	  $(BIN)/python -m rosetta.indexes $(BIN)/uv pip compile -q --universal --python-version 3.10 --no-header --no-annotate --upgrade \
-	    python/environments/$$name.in -o python/environments/$$name.lock && \
-	  sed -i -E '/^(nvidia-|cuda-|triton)/d; s/^(torch==[0-9.]+).*/\1/' python/environments/$$name.lock && \
-	  sort -u -o python/environments/$$name.lock python/environments/$$name.lock || exit 1; done
+	$(BIN)/python -m rosetta.locks

@@ -9,9 +9,16 @@ from pathlib import Path
 import pytest
 from rosetta import cli, config, environments
 from rosetta.config import ROOT
+from rosetta.frameworks import Leg, select
 from rosetta.plan import Plan
 
-SMOKE = ("profile=smoke", "data=synthetic")
+CORE = "python/numpy,python/pytorch,julia,r"
+"""Legs of three languages for the tests of the pipeline itself; tests/test_frameworks.py runs every other one."""
+SMOKE = ("profile=smoke", "data=synthetic", f"legs={CORE}")
+
+
+def core() -> list[Leg]:
+    return select(CORE.split(","))
 
 
 @pytest.fixture(autouse=True)

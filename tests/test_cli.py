@@ -6,7 +6,7 @@ import pytest
 from conftest import SMOKE, records_of, rosetta
 from rosetta.frameworks import discover
 
-COMMANDS = ("list", "doctor", "prepare", "setup", "run", "verify", "report")
+COMMANDS = ("list", "doctor", "prepare", "setup", "new", "run", "verify", "report")
 
 
 def test_help_has_examples(tmp_path):
@@ -80,8 +80,8 @@ def test_run_shows_losses_and_writes_records(tmp_path):
     assert (tmp_path / "reports/summary.html").exists()
 
 
-def test_an_impossible_device_is_unavailable_with_exit_code_3(smoke):
+def test_an_impossible_device_is_unsupported_with_exit_code_3(smoke):
     done = rosetta("verify", "python/numpy/cnn", workdir=smoke, config=(*SMOKE, "device=cuda"))
     assert done.returncode == 3
-    assert "unavailable" in done.stdout
+    assert "unsupported" in done.stdout
     assert "cuda" in done.stdout

@@ -54,8 +54,9 @@ def test_every_leg_has_its_file_and_a_locked_environment():
     from rosetta.environments import lock_sha256
 
     for leg in discover():
-        assert leg.file.is_file(), leg.name
-        assert lock_sha256(leg.framework.environment)
+        if not leg.framework.retired:
+            assert leg.file.is_file(), leg.name
+            assert lock_sha256(leg.framework.environment)
 
 
 def test_conda_users_get_the_same_packages():

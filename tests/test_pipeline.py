@@ -14,9 +14,8 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from conftest import SMOKE, pipeline, records_of, rosetta, snakemake, variables
+from conftest import SMOKE, core, pipeline, records_of, rosetta, snakemake, variables
 from rosetta import config, prepare, records
-from rosetta.frameworks import discover
 from rosetta.plan import Plan
 from rosetta.tasks import TASKS
 
@@ -58,7 +57,7 @@ def results(workdir: Path) -> pd.DataFrame:
 def test_every_leg_is_in_the_results_with_its_outcome(smoke):
     table = results(smoke)
     assert {"leg", *table.columns} >= COLUMNS
-    assert sorted(table.index) == sorted(leg.name for leg in discover())
+    assert sorted(table.index) == sorted(leg.name for leg in core())
     python = table[table.language == "python"]
     assert (python.status == "ok").all()
     assert (python.proof == "exact").all()

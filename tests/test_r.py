@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from rosetta import initial, r_toolchain, reference
+from rosetta import debian, initial, r_toolchain, reference
 from rosetta.config import ROOT
 from rosetta.tasks import TASKS
 
@@ -33,7 +33,7 @@ class Machine:
         monkeypatch.setenv("PATH", str(self.bin))
         for name in ("ROSETTA_R", "LD_LIBRARY_PATH"):
             monkeypatch.delenv(name, raising=False)
-        monkeypatch.setattr(r_toolchain, "is_root", lambda: root)
+        monkeypatch.setattr(debian, "is_root", lambda: root)
         self.log = open(folder / "log", "w+")
 
     def program(self, name: str, script: str) -> Path:

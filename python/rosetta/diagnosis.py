@@ -8,14 +8,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from rosetta import environments, machine
-from rosetta.frameworks import Leg, unsupported
+from rosetta.frameworks import Leg, unreachable, unsupported
 from rosetta.measuring import BUSY_PERCENT
 from rosetta.plan import Plan
 
 
 def examine(plan: Plan) -> dict:
     """{"machine", "threads", "blas", "other_load_percent", "legs": [{"leg", "state", "reason", "mend"}]}. Changes nothing."""
-    found = {name: environment(plan, name) for name in sorted({leg.framework.environment for leg in plan.legs})}
+    found = {name: environment(plan, name) for name in plan.environments()}
     return {
         "machine": machine.facts(),
         "device": plan.settings.device,
@@ -38,7 +38,7 @@ def environment(plan: Plan, name: str) -> dict:
     language = module.find() if module else None
     if marker.exists():
         made = json.loads(marker.read_text())
-        if made["lock"] == environments.lock_sha256(name):
+        if made["lock"] == environments.lock_sha256(name, plan.settings.device):
             mend = f"rosetta setup {name}" if made["reason"] else ""
             return {
                 "state": made["status"],
@@ -56,7 +56,9 @@ def environment(plan: Plan, name: str) -> dict:
 
 
 def leg_state(plan: Plan, leg: Leg, found: dict) -> dict:
-    if reason := unsupported(leg, plan.settings):
+    if leg.framework.retired:
+        return {"leg": leg.name, "state": "retired", "reason": leg.framework.retired, "mend": ""}
+    if reason := unsupported(leg, plan.settings) or unreachable(plan.settings):
         return {"leg": leg.name, "state": "unsupported", "reason": reason, "mend": ""}
     return {"leg": leg.name, "state": found["state"], "reason": found["reason"], "mend": found["mend"]}
 

@@ -1,25 +1,54 @@
 """Environments: the isolated sets of packages that legs run in, made by uv from locked requirements.
 
-An environment is a pair of files in python/environments: NAME.in says what is wanted, NAME.lock what is installed. Those of Julia
-and R hold the bridge's Python side; the language itself is provided by its toolchain module.
+An environment is a pair of files in python/environments: NAME.in says what is wanted, NAME.lock what is installed; NAME-cuda12 and
+NAME-cuda13 are its variants for a GPU. environments.toml says what it needs besides: a version of Python, programs, libraries. Those of
+Julia and R hold the bridge's Python side; the language itself is provided by its toolchain module.
 """
 
+import functools
 import hashlib
+import importlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock
 
-from rosetta import records
+from rosetta import debian, interpreters, machine, records
 from rosetta.config import ROOT, Settings
+from rosetta.frameworks import tomllib
 from rosetta.indexes import has_wheel, uv_environment
 
 REQUIREMENTS = ROOT / "python" / "environments"
+CUDA_13 = 13_000
+"""NVML's number of the newest CUDA that a driver serves: 1000 times the major version."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an environment needs besides its packages; python/environments/environments.toml explains each field."""
+
+    python: str = ">=3.10"
+    only: str = ""
+    build: tuple[str, ...] = ()
+    programs: dict[str, str] = field(default_factory=dict)
+    libraries: dict[str, str] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
+    toolchain: str = ""
+
+
+@functools.cache
+def table() -> dict[str, Needs]:
+    entries = tomllib.loads((REQUIREMENTS / "environments.toml").read_text())
+    return {name: Needs(**entry) for name, entry in entries.items()}
+
+
+def needs(name: str) -> Needs:
+    return table().get(name, Needs())
 
 
 def folder() -> Path:
@@ -27,21 +56,24 @@ def folder() -> Path:
     return Path(os.environ.get("ROSETTA_ENVIRONMENTS") or ROOT / ".environments")
 
 
-def lock_sha256(name: str) -> str:
-    return hashlib.sha256((REQUIREMENTS / f"{name}.lock").read_bytes()).hexdigest()
+def lock(name: str, device: str) -> Path:
+    """The lock that serves a device: on a GPU that of the newest CUDA that the driver and the environment both have."""
+    if device == "cuda":
+        for variant, least in (("cuda13", CUDA_13), ("cuda12", 0)):
+            path = REQUIREMENTS / f"{name}-{variant}.lock"
+            if path.exists() and machine.cuda_version() >= least:
+                return path
+    return REQUIREMENTS / f"{name}.lock"
+
+
+def lock_sha256(name: str, device: str = "cpu") -> str:
+    return hashlib.sha256(lock(name, device).read_bytes()).hexdigest() if name else ""
 
 
 def toolchain(name: str):
     """The module that provides the language of an environment, or None for Python alone."""
-    if name.startswith("julia"):
-        from rosetta import julia_toolchain
-
-        return julia_toolchain
-    if name.startswith("r"):
-        from rosetta import r_toolchain
-
-        return r_toolchain
-    return None
+    module = needs(name).toolchain
+    return importlib.import_module(f"rosetta.{module}") if module else None
 
 
 def generation(name: str, settings: Settings, marker: Path) -> int:
@@ -60,7 +92,8 @@ def situation(name: str, settings: Settings) -> dict:
     """The cheap facts that an environment depends on: when they change, it is made again."""
     module = toolchain(name)
     return {
-        "lock": lock_sha256(name),
+        "lock": lock_sha256(name, settings.device),
+        "needs": repr(needs(name)),
         "deployment": settings.deployment,
         "device": settings.device,
         "python": sys.version.split()[0],
@@ -73,7 +106,7 @@ def provide(name: str, settings: Settings, say: Callable[[str], None] = print) -
 
     Returns:
         {"status": "ready" or "unavailable", "reason", "python": interpreter, "lock", "toolchain": what the language's
-        toolchain says, or None}.
+        toolchain says, or None, "variables": of the processes that run in it}.
     """
     folder().mkdir(parents=True, exist_ok=True)
     log = folder() / f"{name}.log"
@@ -86,9 +119,13 @@ def provide(name: str, settings: Settings, say: Callable[[str], None] = print) -
             "status": "ready",
             "reason": "",
             "python": python,
-            "lock": lock_sha256(name),
+            "lock": lock_sha256(name, settings.device),
             "toolchain": None,
+            "variables": {},
         }
+        reason = reason or provide_programs(name, file)
+        if not reason:
+            found["variables"], reason = provide_libraries(name, file)
         if reason:
             found.update(status="unavailable", reason=reason)
         elif module := toolchain(name):
@@ -104,45 +141,117 @@ def provide_python(name: str, settings: Settings, log, say: Callable[[str], None
     home = folder() / (name if settings.device == "cpu" else f"{name}-{settings.device}")
     marker = home / "rosetta.json"
     python = home / "bin" / "python"
-    wanted = {"lock": lock_sha256(name), "device": settings.device, "base": sys.version.split()[0]}
-    if marker.exists() and json.loads(marker.read_text()) == wanted and python.exists():
-        return str(python), ""
+    if unfit := unfit_platform(needs(name).only):
+        return "", unfit
     uv = find_uv()
     if uv is None:
         return "", "uv is missing; install it with `python3 -m pip install uv`, or set deployment: current"
+    base = interpreters.find(needs(name).python, uv, log)
+    if base is None:
+        wanted = needs(name).python.replace(".*", "").strip("=>")
+        return (
+            "",
+            f"there is no Python {wanted} on PATH, in pyenv or from uv; `pyenv install {wanted}` brings one",
+        )
+    wanted = {
+        "lock": lock_sha256(name, settings.device),
+        "device": settings.device,
+        "base": str(interpreters.version_of(base)),
+    }
+    if marker.exists() and json.loads(marker.read_text()) == wanted and python.exists():
+        return str(python), ""
     say(f"{name}: making the Python environment")
-    environment = {**uv_environment(), **getattr(toolchain(name), "BUILD", {})}
-    lock = ["-r", str(REQUIREMENTS / f"{name}.lock")]
-    install = [uv, "pip", "install", "-q", "--compile-bytecode", "-p", str(python), *lock]
-    attempts = [install]
-    if "torch==" in (REQUIREMENTS / f"{name}.lock").read_text() and not has_wheel(environment, "torch"):
-        # PyPI's torch brings gigabytes of CUDA; PyTorch's own index has a build for each device.
-        attempts.insert(0, [*install, "--torch-backend", "cpu" if settings.device == "cpu" else "auto"])
     marker.unlink(missing_ok=True)
-    made = run([uv, "venv", "-q", "--clear", "-p", sys.executable, str(home)], log, environment)
-    for attempt in attempts:
-        made = made and run(attempt, log, environment)
-        if made:
+    environment = {**uv_environment(), **getattr(toolchain(name), "BUILD", {})}
+    requirements = lock(name, settings.device)
+    if not make(home, base, uv, log, environment):
+        return "", f"{base} could not make an environment: {last_line(Path(log.name))}"
+    for attempt in installations(name, settings.device, python, base, uv, environment):
+        if debian.run(attempt, log, environment):
             records.write_text(marker, json.dumps(wanted))
             return str(python), ""
-        made = True
-    return "", f"the packages of python/environments/{name}.lock could not be installed: {last_line(Path(log.name))}"
+    return "", f"the packages of {requirements.relative_to(ROOT)} could not be installed: {last_line(Path(log.name))}"
+
+
+def unfit_platform(only: str) -> str:
+    """Why the packages of an environment cannot run on this machine; empty where they can."""
+    system, architecture = os.uname().sysname, os.uname().machine
+    if only and (system != "Linux" or not only.startswith(architecture)):
+        return f"its packages exist for Linux on {only.partition('-')[0]} alone, this is {system} on {architecture}"
+    return ""
+
+
+def make(home: Path, base: str, uv: str, log, environment: dict[str, str]) -> bool:
+    """An empty environment: by uv, or by Python's own venv where uv no longer knows that version."""
+    if interpreters.version_of(base) < interpreters.UV_SUPPORTS:
+        return debian.run([base, "-m", "venv", "--clear", str(home)], log, environment)
+    return debian.run([uv, "venv", "-q", "--clear", "-p", base, str(home)], log, environment)
+
+
+def installations(
+    name: str, device: str, python: Path, base: str, uv: str, environment: dict[str, str]
+) -> list[list[str]]:
+    """Commands of which one has to succeed."""
+    requirements = lock(name, device)
+    if interpreters.version_of(base) < interpreters.UV_SUPPORTS:
+        return [[str(python), "-m", "pip", "install", "-q", "--no-deps", "-r", str(requirements)]]
+    install = [uv, "pip", "install", "-q", "--compile-bytecode", "-p", str(python), "-r", str(requirements)]
+    if needs(name).build:
+        constraints = folder() / f"{name}-build.txt"
+        records.write_text(constraints, "\n".join(needs(name).build) + "\n")
+        install += ["--build-constraint", str(constraints)]
+    locked = requirements.read_text()
+    # PyPI's torch is the build for CUDA 13, gigabytes of it; PyTorch's own index has one for each device.
+    if "torch==" in locked and "nvidia-" not in locked and not (device == "cpu" and has_wheel(environment, "torch")):
+        return [[*install, "--torch-backend", "cpu" if device == "cpu" else "auto"], install]
+    return [install]
+
+
+def provide_programs(name: str, log) -> str:
+    """Why a program that the environment needs cannot be had; empty where all are there."""
+    for program, package in needs(name).programs.items():
+        if shutil.which(program) is None:
+            reason = debian.install((package,), log, f"the program {program} is missing; install it and put it on PATH")
+            if reason:
+                return reason
+    return ""
+
+
+def provide_libraries(name: str, log) -> tuple[dict[str, str], str]:
+    """(variables by which the environment's shared libraries are found, "") or ({}, why one is missing)."""
+    wanted = needs(name)
+    for library, package in wanted.libraries.items():
+        if find_library(library) is None:
+            reason = debian.install((package,), log, f"the library {library} is missing; install it")
+            if reason:
+                return {}, reason
+            if find_library(library) is None:
+                return {}, f"{package} was installed, but has no {library}; an older release of Debian or Ubuntu has it"
+    if not wanted.links:
+        return {}, ""
+    links = folder() / f"{name}-libraries"
+    links.mkdir(exist_ok=True)
+    for alias, library in wanted.links.items():
+        (links / alias).unlink(missing_ok=True)
+        (links / alias).symlink_to(find_library(library))
+    paths = [str(links.resolve()), *filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))]
+    return {"LD_LIBRARY_PATH": os.pathsep.join(paths)}, ""
+
+
+def find_library(name: str) -> Path | None:
+    """A shared library in the folders of the system."""
+    folders = [
+        Path("/usr/lib") / f"{os.uname().machine}-linux-gnu",
+        Path("/usr/lib64"),
+        Path("/usr/lib"),
+        Path("/usr/local/lib"),
+    ]
+    return next((path for place in folders if (path := place / name).exists()), None)
 
 
 def find_uv() -> str | None:
     beside = Path(sys.executable).with_name("uv")
     return str(beside) if beside.exists() else shutil.which("uv")
-
-
-def run(command: list[str], log, environment: dict[str, str]) -> bool:
-    log.write("$ " + " ".join(command) + "\n")
-    log.flush()
-    return (
-        subprocess.run(
-            command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
-        ).returncode
-        == 0
-    )
 
 
 def last_line(log: Path) -> str:

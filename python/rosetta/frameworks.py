@@ -3,7 +3,7 @@
 import fnmatch
 import functools
 import sys
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 
 from rosetta import machine
@@ -27,6 +27,14 @@ class Framework:
         precisions: what it can compute; fp64 is for the proof alone.
         computes: the one precision it has, where it cannot follow the one asked for; else empty.
         libraries: Python modules whose versions are recorded.
+        files: the sibling folder whose files this row runs; empty: its own.
+        variables: variables of its processes; `{threads}` stands for the number of threads.
+        options: further fields of `task`, by which rows that share their files differ.
+        unsupported: {"cuda", "tf32", "cpu/bf16", "rnn" ...: why it cannot be had}.
+        as_shipped: {task: what the library's own layer or optimizer does otherwise than the reference}.
+        mapping: {"convolution", "gru", "adam" ...: how this library wants what the canonical weights hold}.
+        published: FRAMEWORK/API under which published_results.csv has its figures of 2018; empty: none.
+        retired: what became of a framework that can no longer be run anywhere; it has no files.
     """
 
     name: str
@@ -42,10 +50,19 @@ class Framework:
     summary: str
     computes: str = ""
     variant: str = ""
+    files: str = ""
+    published: str = ""
+    retired: str = ""
+    variables: dict[str, str] = field(default_factory=dict)
+    options: dict = field(default_factory=dict)
+    unsupported: dict[str, str] = field(default_factory=dict)
+    as_shipped: dict[str, str] = field(default_factory=dict)
+    mapping: dict[str, str] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
-        return ROOT / self.language / "frameworks" / self.name
+        """Where its files are."""
+        return ROOT / self.language / "frameworks" / (self.files or self.name)
 
 
 @dataclass(frozen=True)
@@ -79,7 +96,8 @@ def read(path: Path) -> Framework:
     values = tomllib.loads(path.read_text())
     fields = Framework.__dataclass_fields__
     unknown = sorted(set(values) - set(fields))
-    missing = sorted(name for name, field in fields.items() if name not in values and field.default != "")
+    needed = [name for name, field in fields.items() if field.default is MISSING and field.default_factory is MISSING]
+    missing = sorted(name for name in needed if name not in values)
     if unknown or missing:
         faults = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(missing)
         raise ConfigError(
@@ -116,14 +134,23 @@ def matches(leg: Leg, pattern: str) -> bool:
 
 
 def unsupported(leg: Leg, settings: Settings) -> str:
-    """Why a leg cannot do what the settings ask for; empty when it can."""
-    framework = leg.framework
-    if settings.device not in framework.devices:
-        return f"{framework.title} has no {settings.device} here: its devices are {', '.join(framework.devices)}"
-    if settings.precision not in framework.precisions:
-        return (
-            f"{framework.title} has no {settings.precision} here: its precisions are {', '.join(framework.precisions)}"
-        )
+    """Why a leg cannot do what the settings ask for, whatever the machine; empty when it can."""
+    framework, device, precision = leg.framework, settings.device, settings.precision
+    if (device, precision) == ("cpu", "tf32"):
+        return "TF32 is a format of NVIDIA GPUs; on a CPU choose fp32 or bf16"
+    asked = (device, precision, f"{device}/{precision}", leg.task.name, f"{precision}/{leg.task.name}")
+    for key in asked:
+        if key in framework.unsupported:
+            return f"{framework.title} has no {key} here: {framework.unsupported[key]}"
+    if device not in framework.devices:
+        return f"{framework.title} has no {device} here: its devices are {', '.join(framework.devices)}"
+    if precision not in framework.precisions:
+        return f"{framework.title} has no {precision} here: its precisions are {', '.join(framework.precisions)}"
+    return ""
+
+
+def unreachable(settings: Settings) -> str:
+    """Why the device asked for cannot be had on this machine; empty when it can."""
     if settings.device == "cuda" and not machine.gpus():
         return "no NVIDIA GPU answers here: `nvidia-smi` has to list one, or run with device=cpu"
     return ""

@@ -69,6 +69,17 @@ def gpus() -> list[dict]:
     return found
 
 
+def cuda_version() -> int:
+    """The newest CUDA that the driver serves, as NVML counts: 13000 for 13.0; 0 without a driver."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return pynvml.nvmlSystemGetCudaDriverVersion_v2()
+    except pynvml.NVMLError:
+        return 0
+
+
 def known(value):
     """What a driver says, or None where it does not tell: a part of a GPU or one with shared memory lacks some facts."""
     import pynvml

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rosetta import config, data, environments, isolation, machine, prepare, records
+from rosetta import config, data, environments, isolation, machine, prepare, published, records
 from rosetta.config import ROOT, Settings
-from rosetta.frameworks import Leg, unsupported
+from rosetta.frameworks import Leg, unreachable, unsupported
 from rosetta.plan import HISTORY, Plan
 from rosetta.tasks import Task
 
@@ -38,12 +38,16 @@ def run(plan: Plan, leg: Leg, number: int, say: Callable, listen: Callable) -> d
     path = plan.round(leg, number) if number else plan.proof(leg)
     log = plan.log(leg, path.stem)
     record = blank(plan, leg, number, log)
-    marker = json.loads(plan.environment(leg.framework.environment).read_text())
-    reason = unsupported(leg, plan.settings) or marker["reason"]
-    if reason:
-        record.update(status="unavailable", reason=reason)
+    if leg.framework.retired:
+        record.update(status="retired", reason=retirement(leg))
+    elif reason := unsupported(leg, plan.settings):
+        record.update(status="unsupported", reason=reason)
     else:
-        attempt(plan, leg, number, marker, log, record, say, listen)
+        marker = json.loads(plan.environment(leg.framework.environment).read_text())
+        if reason := unreachable(plan.settings) or marker["reason"]:
+            record.update(status="unavailable", reason=reason)
+        else:
+            attempt(plan, leg, number, marker, log, record, say, listen)
     records.write(path, record)
     records.remember(HISTORY, record)
     return record
@@ -74,6 +78,7 @@ def blank(plan: Plan, leg: Leg, number: int, log: Path) -> dict:
         "data": {"source": "none", "statement": "no data", "sha256": ""},
         "phases": [],
         "differences": [],
+        "as_shipped": [],
         "outer_seconds": 0.0,
         "peak_memory_mb": None,
         "energy_joules": None,
@@ -84,12 +89,23 @@ def blank(plan: Plan, leg: Leg, number: int, log: Path) -> dict:
         "versions": {},
         "machine": machine.facts(),
         "provenance": {
-            **machine.provenance(settings.sha256, environments.lock_sha256(framework.environment)),
+            **machine.provenance(settings.sha256, lock_of(framework.environment, settings)),
             "overrides": list(settings.overrides),
             "command": " ".join(["rosetta run", leg.name, *(f"-c {shlex.quote(word)}" for word in settings.overrides)]),
         },
         "log": str(log),
     }
+
+
+def lock_of(environment: str, settings: Settings) -> str:
+    """The lock that a leg's packages come from; empty where they are whatever the interpreter at hand has."""
+    return "" if settings.deployment == "current" else environments.lock_sha256(environment, settings.device)
+
+
+def retirement(leg: Leg) -> str:
+    """What became of a framework, and what it reached when it was last compared."""
+    figures = published.figures(leg.framework.published, leg.task.name)
+    return f"{leg.framework.retired} {published.sentence(figures)}".strip()
 
 
 def published_work(task: str) -> dict[str, int]:
@@ -116,7 +132,11 @@ def attempt(
     record["bridge"] = toolchain.get("bridge", "python")
     if toolchain.get("warning"):
         record["warnings"].append(toolchain["warning"])
-    precisions = [p for p in ("fp64", settings.precision) if p in leg.framework.precisions]
+    precisions = [
+        precision
+        for precision in ("fp64", settings.precision)
+        if precision in leg.framework.precisions and f"{settings.device}/{precision}" not in leg.framework.unsupported
+    ]
     if leg.framework.computes:
         precisions = [leg.framework.computes]
     job = {
@@ -132,14 +152,19 @@ def attempt(
             device=settings.device,
             threads=settings.threads,
             dropout=True,
+            as_shipped=False,
+            **leg.framework.options,
         ),
+        "as_shipped": leg.task.name in leg.framework.as_shipped,
         "data": str(arrays.resolve()),
         "weights": str(plan.weights(task).resolve()),
         "golden": str(plan.golden(task).resolve()),
         "precisions": precisions,
         **{key: record["work"][key] for key in ("samples", "epochs", "test_samples", "warm_up")},
     }
-    variables = isolation.variables(settings.threads, settings.device, toolchain.get("environment", {}))
+    own = {key: value.format(threads=settings.threads) for key, value in leg.framework.variables.items()}
+    extra = {**toolchain.get("environment", {}), **marker["variables"], **own}
+    variables = isolation.variables(settings.threads, settings.device, extra)
     python = sys.executable if settings.deployment == "current" else marker["python"]
     with isolation.device_lock(settings.device, say):
         if number:
@@ -147,13 +172,14 @@ def attempt(
             if settings.device == "cpu":
                 record["ceiling_gflops"] = machine.ceiling_gflops(settings.threads, record["computes"])
         outcome = isolation.run(python, job, variables, log, settings.timeout_seconds, listen)
-    fill(record, outcome, settings, leg, {} if number else drifts(plan.golden(task)))
+    fill(record, outcome, settings, leg, {} if number else drifts(plan.golden(task), settings.precision))
 
 
-def drifts(golden: Path) -> dict[str, float]:
-    """{"logits 20": how far float32 drifts on these samples}, by quantity and step."""
+def drifts(golden: Path, precision: str) -> dict[str, float]:
+    """{"logits 20": how far this precision drifts on these samples}, by quantity and step."""
+    prefix = f"drift {precision} "
     with np.load(golden, allow_pickle=False) as values:
-        return {name.removeprefix("drift "): float(values[name]) for name in values.files if name.startswith("drift ")}
+        return {name.removeprefix(prefix): float(values[name]) for name in values.files if name.startswith(prefix)}
 
 
 def fill(record: dict, outcome: isolation.Outcome, settings: Settings, leg: Leg, drift: dict[str, float]) -> None:
@@ -168,6 +194,7 @@ def fill(record: dict, outcome: isolation.Outcome, settings: Settings, leg: Leg,
     for found in outcome.of("versions"):
         record["versions"].update(found["versions"])
     record["differences"] = [judge(difference, leg, drift) for difference in outcome.of("difference")]
+    record["as_shipped"] = [finite_difference(difference) for difference in outcome.of("as_shipped")]
     if leg.framework.computes and leg.framework.computes != settings.precision:
         record["warnings"].append(
             f"{leg.framework.title} computes in {leg.framework.computes}, its only precision, not {settings.precision}"
@@ -198,9 +225,15 @@ def fill(record: dict, outcome: isolation.Outcome, settings: Settings, leg: Leg,
 
 def judge(difference: dict, leg: Leg, drift: dict[str, float]) -> dict:
     precision, quantity, step, size = (difference[key] for key in ("precision", "quantity", "step", "difference"))
-    bound = leg.task.bound(precision, quantity, step, drift.get(f"{quantity} {step}", 0.0))
-    known = size is not None and math.isfinite(size)
-    return {**difference, "difference": size if known else None, "tolerance": bound, "passed": known and size <= bound}
+    family = "gradient" if quantity.startswith("gradient") else quantity
+    bound = leg.task.bound(precision, quantity, step, drift.get(f"{family} {step}", 0.0))
+    size = finite_difference(difference)["difference"]
+    return {**difference, "difference": size, "tolerance": bound, "passed": size is not None and size <= bound}
+
+
+def finite_difference(difference: dict) -> dict:
+    size = difference["difference"]
+    return {**difference, "difference": size if size is not None and math.isfinite(size) else None}
 
 
 def finite(phase: dict) -> dict:

@@ -58,8 +58,12 @@ class Plan:
             SHARED
             / task.name
             / "golden"
-            / f"{self.arrays(task).name}-batch-{batch}-steps-{self.settings.proof_steps}.npz"
+            / f"{self.arrays(task).name}-batch-{batch}-steps-{self.settings.proof_steps}-{self.settings.precision}.npz"
         )
+
+    def environments(self) -> list[str]:
+        """Names of the environments that its legs run in."""
+        return sorted({leg.framework.environment for leg in self.legs if not leg.framework.retired})
 
     def environment(self, name: str) -> Path:
         return SHARED / "environments" / f"{name}-{self.settings.device}-{self.settings.deployment}.json"
@@ -117,4 +121,15 @@ class Plan:
     def nature(leg: Leg) -> list:
         """What of framework.toml decides how a leg is run."""
         f = leg.framework
-        return [f.devices, f.precisions, f.computes, f.variant]
+        decisive = (
+            "devices",
+            "precisions",
+            "computes",
+            "variant",
+            "retired",
+            "variables",
+            "options",
+            "unsupported",
+            "as_shipped",
+        )
+        return [getattr(f, name) for name in decisive]

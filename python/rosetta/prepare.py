@@ -67,17 +67,31 @@ def golden(plan: Plan, task: Task) -> None:
     given = (work, open_weights(plan.weights(task)), x, y, steps)
     with data.Bars().stage(f"{task.name}: golden values", 2 * max(steps)) as advance:
         values = reference.golden(*given, lambda step: advance(1))
-        if task.trained:
-            values.update(drift(values, reference.golden(*given, lambda step: advance(1), np.float32), steps))
+        if task.trained or settings.precision != "fp32":
+            with reference.products_in(settings.precision):
+                rounded = reference.golden(*given, lambda step: advance(1), np.float32)
+            values.update(drift(values, rounded, steps if task.trained else (), settings.precision))
     with records.replacing(target) as temporary:
         np.savez(temporary, **values)
 
 
-def drift(exact: dict, single: dict, steps: tuple[int, ...]) -> dict:
-    """How far the reference itself drifts in float32: `drift logits K` and `drift loss K` for each checkpoint K."""
-    found = {f"drift logits {k}": distance(single[f"logits_{k}"], exact[f"logits_{k}"]) for k in steps}
-    found.update({f"drift loss {k}": distance(single["losses"][:k], exact["losses"][:k]) for k in steps})
-    return {name: np.float64(size) for name, size in found.items()}
+def drift(exact: dict, rounded: dict, steps: tuple[int, ...], precision: str) -> dict:
+    """How far the reference itself drifts in a precision: `drift PRECISION QUANTITY STEP`, for what rounding moves.
+
+    In float32 these are logits and losses at each checkpoint; with rounded products also the logits and features before any
+    step, and the gradients, of which the largest relative difference of a norm speaks for all.
+    """
+    found = {f"logits {k}": distance(rounded[f"logits_{k}"], exact[f"logits_{k}"]) for k in steps}
+    found.update({f"loss {k}": distance(rounded["losses"][:k], exact["losses"][:k]) for k in steps})
+    if precision != "fp32":
+        if "features" in exact:
+            found["features 0"] = distance(rounded["features"], exact["features"])
+        else:
+            found["logits 0"] = distance(rounded["logits_0"], exact["logits_0"])
+            found.update({f"logits after load {k}": found[f"logits {k}"] for k in (0, 1)})
+            names = [name for name in exact if name.startswith("gradient ")]
+            found["gradient 1"] = max(abs(rounded[name] - exact[name]) / exact[name] for name in names)
+    return {f"drift {precision} {name}": np.float64(size) for name, size in found.items()}
 
 
 def namespace(settings: Settings, task: Task) -> SimpleNamespace:

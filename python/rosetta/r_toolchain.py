@@ -6,12 +6,16 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from rosetta import debian
 from rosetta.config import ROOT
 
 BUILD = {"RPY2_CFFI_MODE": "ABI"}
 """Variables while the packages of the environment are installed: rpy2 then needs neither a compiler nor R itself."""
 
 PACKAGES = ("r-base-core", "libopenblas0-pthread")
+ELSEWHERE = (
+    "R is missing; install R 4 with OpenBLAS (conda install -c conda-forge r-base, or r-project.org) and put it on PATH"
+)
 FAST_BLAS = ("openblas", "mkl", "blis", "atlas", "flexiblas", "accelerate")
 CHECK_SECONDS = 60
 
@@ -58,7 +62,7 @@ def provide(python: str | None, log) -> dict:
     answer = {"status": "unavailable", "reason": "", "warning": "", "bridge": "rpy2", "environment": {}}
     found = find()
     if found is None:
-        answer["reason"] = why_missing() or install(PACKAGES, log)
+        answer["reason"] = why_missing() or debian.install(PACKAGES, log, ELSEWHERE)
         found = find() if not answer["reason"] else None
         if found is None:
             return {**answer, "reason": answer["reason"] or "R was installed, but is not on PATH"}
@@ -129,32 +133,14 @@ def why_missing() -> str:
     return ""
 
 
-def install(packages: tuple[str, ...], log) -> str:
-    """Installs Debian's or Ubuntu's packages; returns "", or one line that says why not and what to do."""
-    names = " ".join(packages)
-    if shutil.which("apt-get") is None:
-        return "R is missing; install R 4 with OpenBLAS (conda install -c conda-forge r-base, or r-project.org) and put it on PATH"
-    if not is_root():
-        return f"{packages[0]} is missing; install it with `sudo apt-get install {names}`"
-    attempt = ["apt-get", "install", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300", *packages]
-    # The package lists may be missing or old: then the first attempt fails.
-    if run(attempt, log) or (run(["apt-get", "update"], log) and run(attempt, log)):
-        return ""
-    return f"`apt-get install {names}` failed (log: {name_of(log)}); install it by hand"
-
-
 def mend_blas(path: str, log) -> str:
     """Installs OpenBLAS for a libR that takes Debian's libblas.so.3; returns what is left to do if that does not serve."""
     if Path(path).name.startswith("libRblas") or shutil.which("apt-get") is None:
         return "use an R that is linked to OpenBLAS"
     return (
-        install(PACKAGES[1:], log)
+        debian.install(PACKAGES[1:], log, ELSEWHERE)
         or "select OpenBLAS with `update-alternatives --config libblas.so.3-$(uname -m)-linux-gnu`"
     )
-
-
-def is_root() -> bool:
-    return os.geteuid() == 0
 
 
 def is_fast(path: str) -> bool:
@@ -197,18 +183,6 @@ def first_line(command: list[str]) -> str:
         return ""
     lines = [line for line in done.stdout.splitlines() if line and not line.startswith("WARNING")]
     return lines[0].strip() if done.returncode == 0 and lines else ""
-
-
-def run(command: list[str], log) -> bool:
-    log.write("$ " + " ".join(command) + "\n")
-    log.flush()
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    return (
-        subprocess.run(
-            command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
-        ).returncode
-        == 0
-    )
 
 
 def name_of(log) -> str:

@@ -18,6 +18,8 @@ STATUSES = {
     "mismatch": "ran, but its numbers differ from the reference by more than the tolerance",
     "variant": "computes another form of the network, knowingly",
     "unavailable": "cannot run on this machine",
+    "unsupported": "the library lacks the device or the precision",
+    "retired": "runs nowhere any more; what is known of it is history",
     "failed": "ended with an error",
     "timeout": "was stopped at its time limit",
     "out-of-memory": "needed more memory than there was",

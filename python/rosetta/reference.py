@@ -4,6 +4,7 @@ Each layer is a function that gives its output and a function for the way back. 
 finite differences in tests/test_reference.py. Nothing here is shared with the leg python/numpy, which is written for speed.
 """
 
+import contextlib
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +13,39 @@ from rosetta.initial import RESNET50_BLOCKS, Weights
 
 Array = np.ndarray
 BATCH_NORM_EPSILON = 1e-5
+
+
+class Products:
+    """How the products of this module are computed: exactly, or with operands rounded as in a reduced format.
+
+    TF32 rounds what goes into a product; bfloat16, as mixed precision has it, also what comes out.
+    """
+
+    operand = staticmethod(lambda array: array)
+    result = staticmethod(lambda array: array)
+
+
+@contextlib.contextmanager
+def products_in(precision: str):
+    """While this lasts, float32 products are those of `precision`: fp32, tf32 or bf16."""
+    bits = {"fp32": None, "tf32": 10, "bf16": 7}[precision]
+    if bits:
+        Products.operand = staticmethod(lambda array: round_to(array, bits))
+    if precision == "bf16":
+        Products.result = Products.operand
+    try:
+        yield
+    finally:
+        Products.operand = Products.result = staticmethod(lambda array: array)
+
+
+def round_to(array: Array, bits: int) -> Array:
+    """float32 with `bits` bits behind the point, rounded to nearest, ties to even (IEEE 754)."""
+    drop = 23 - bits
+    whole = np.ascontiguousarray(array, np.float32).view(np.uint32)
+    odd = (whole >> np.uint32(drop)) & np.uint32(1)
+    kept = (whole + odd + np.uint32(2 ** (drop - 1) - 1)) & np.uint32(2**32 - 2**drop)
+    return kept.view(np.float32).reshape(array.shape)
 
 
 def conv2d(x: Array, w: Array, b: Array | None = None, stride: int = 1, padding: int = 0) -> tuple[Array, Callable]:
@@ -24,6 +58,7 @@ def conv2d(x: Array, w: Array, b: Array | None = None, stride: int = 1, padding:
         y [n, out, height', width'], and back(dy) -> (dx, dw, db).
     """
     size = w.shape[2]
+    x, w = Products.operand(x), Products.operand(w)
     padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
     height = (padded.shape[2] - size) // stride + 1
     width = (padded.shape[3] - size) // stride + 1
@@ -38,8 +73,10 @@ def conv2d(x: Array, w: Array, b: Array | None = None, stride: int = 1, padding:
             y += (w[:, :, i, j] @ patch).reshape(y.shape)
     if b is not None:
         y += b[:, None, None]
+    y = Products.result(y)
 
     def back(dy):
+        dy = Products.operand(dy)
         dpadded, dw = np.zeros_like(padded), np.zeros_like(w)
         flat = dy.reshape(len(x), w.shape[0], -1)
         for i in range(size):
@@ -72,7 +109,13 @@ def max_pool2(x: Array) -> tuple[Array, Callable]:
 
 def dense(x: Array, w: Array, b: Array) -> tuple[Array, Callable]:
     """x [n, in], w [out, in], b [out] -> y [n, out], and back(dy) -> (dx, dw, db)."""
-    return x @ w.T + b, lambda dy: (dy @ w, dy.T @ x, dy.sum(axis=0))
+    x, w = Products.operand(x), Products.operand(w)
+
+    def back(dy):
+        dy = Products.operand(dy)
+        return dy @ w, dy.T @ x, dy.sum(axis=0)
+
+    return Products.result(x @ w.T + b), back
 
 
 def sigmoid(x: Array) -> Array:
@@ -88,11 +131,13 @@ def gru(e: Array, w_ih: Array, w_hh: Array, b_ih: Array, b_hh: Array) -> tuple[A
     Returns:
         h [n, H], and back(dh) -> (de, dw_ih, dw_hh, db_ih, db_hh).
     """
+    operand = Products.operand
+    w_ih, w_hh = operand(w_ih), operand(w_hh)
     h = np.zeros((len(e), w_hh.shape[1]), e.dtype)
     tape = []
     for t in range(e.shape[1]):
-        i_r, i_z, i_n = np.split(e[:, t] @ w_ih.T + b_ih, 3, axis=1)
-        k_r, k_z, k_n = np.split(h @ w_hh.T + b_hh, 3, axis=1)
+        i_r, i_z, i_n = np.split(Products.result(operand(e[:, t]) @ w_ih.T + b_ih), 3, axis=1)
+        k_r, k_z, k_n = np.split(Products.result(operand(h) @ w_hh.T + b_hh), 3, axis=1)
         r, z = sigmoid(i_r + k_r), sigmoid(i_z + k_z)
         n = np.tanh(i_n + r * k_n)
         tape.append((h, r, z, n, k_n))
@@ -106,8 +151,8 @@ def gru(e: Array, w_ih: Array, w_hh: Array, b_ih: Array, b_hh: Array) -> tuple[A
             dn = dh * (1 - z) * (1 - n**2)
             dz = dh * (before - n) * z * (1 - z)
             dr = dn * k_n * r * (1 - r)
-            di = np.concatenate([dr, dz, dn], axis=1)
-            dk = np.concatenate([dr, dz, dn * r], axis=1)
+            di = operand(np.concatenate([dr, dz, dn], axis=1))
+            dk = operand(np.concatenate([dr, dz, dn * r], axis=1))
             de[:, t] = di @ w_ih
             dh = dh * z + dk @ w_hh
             for gradient, part in zip(gradients, (di.T @ e[:, t], dk.T @ before, di.sum(axis=0), dk.sum(axis=0))):

@@ -5,8 +5,14 @@ from dataclasses import asdict, dataclass, field
 SGD = {"optimizer": "sgd", "learning_rate": 0.01, "momentum": 0.9}
 ADAM = {"optimizer": "adam", "learning_rate": 0.001, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
 
-GRADIENT_TOLERANCE = {"fp64": 1e-7, "fp32": 1e-3}
+TF32, BF16 = 2.0**-11, 2.0**-8
+"""Half a unit in the last place of 1 in the two reduced formats: 10 and 7 bits behind the point."""
+
+GRADIENT_TOLERANCE = {"fp64": 1e-7, "fp32": 1e-3, "tf32": TF32, "bf16": BF16}
 """Relative, for the norm of each parameter's gradient at step 1."""
+
+REDUCED = {"tf32": {0: TF32}, "bf16": {0: BF16}}
+"""Bounds of logits, features and losses where products are rounded; the reference's own drift in that format raises them."""
 
 DRIFTS = 4
 """Two sums in another order drift apart like two draws of the same size: a few times one draw is still rounding."""
@@ -49,16 +55,17 @@ class Task:
         to come back to the last bit.
 
         Args:
-            drift: how far the reference itself, computed in float32 on the same samples, is from its float64 values. A
-                leg in float32 may be DRIFTS times as far, where that is more than the fixed bound.
+            drift: how far the reference itself, computed in the same precision on the same samples, is from its float64 values. A
+                leg may be DRIFTS times as far, where that is more than the fixed bound.
         """
         if quantity == "weights":
             return 0.0
         if quantity.startswith("gradient"):
-            return GRADIENT_TOLERANCE[precision]
-        bounds = self.tolerance[precision]
-        fixed = bounds[max(start for start in bounds if start <= step)]
-        return max(fixed, DRIFTS * drift) if precision == "fp32" else fixed
+            fixed = GRADIENT_TOLERANCE[precision]
+        else:
+            bounds = {**REDUCED, **self.tolerance}[precision]
+            fixed = bounds[max(start for start in bounds if start <= step)]
+        return fixed if precision == "fp64" else max(fixed, DRIFTS * drift)
 
 
 CNN_FLOPS = 2 * (32 * 32 * 9 * (3 * 50 + 50 * 50) + 16 * 16 * 9 * (50 * 100 + 100 * 100) + 6400 * 512 + 512 * 10)

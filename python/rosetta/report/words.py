@@ -11,6 +11,8 @@ SYMBOLS = {
     "mismatch": "≠",
     "variant": "△",
     "unavailable": "○",
+    "unsupported": "∅",
+    "retired": "†",
     "failed": "✕",
     "timeout": "◷",
     "out-of-memory": "▣",

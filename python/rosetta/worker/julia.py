@@ -8,6 +8,7 @@ import atexit
 import contextlib
 import os
 import subprocess
+import time
 import weakref
 from collections import OrderedDict
 
@@ -74,6 +75,10 @@ class Leg:
     def versions(self):
         """{"julia": version and level of optimization, "blas": library, version, kernels, threads}."""
         return {name: value.tobytes().decode() for name, value in self._ask("versions").items()}
+
+    def processor_seconds(self):
+        """Processor seconds of this process and of Julia, where that is a process of its own."""
+        return time.process_time() + self._channel.processor_seconds()
 
     def close(self):
         """Ends Julia where it is a process of its own."""
@@ -193,6 +198,15 @@ class Process:
             self._gone(fields[0])
         return results(answer.decode()[:-1], lambda dtype, shape, _: self._read(dtype, shape, fields[0]))
 
+    def processor_seconds(self):
+        """Of the julia process, as Linux keeps them; 0 elsewhere."""
+        try:
+            with open("/proc/%d/stat" % self._process.pid) as file:
+                user, system = file.read().rpartition(")")[2].split()[11:13]
+        except OSError:
+            return 0.0
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
     def _read(self, dtype, shape, verb):
         array = np.empty(shape, dtype)
         missing = memoryview(array.reshape(-1).view(np.uint8))
@@ -235,6 +249,10 @@ class InProcess:
         request = line(fields, arrays, lambda array: "memory:%d" % array.ctypes.data)
         # `arrays` own the memory that Julia reads during this call; what it keeps for longer, a Handle owns.
         return results(str(self._answer(request)), read_memory)
+
+    def processor_seconds(self):
+        """Julia's are this process's own."""
+        return 0.0
 
     def close(self):
         """Julia ends with this process."""

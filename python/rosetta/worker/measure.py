@@ -12,13 +12,14 @@ from .job import open_array, open_weights, order
 
 
 class Clock:
-    """Seconds of one region, with the leg's device drained before and after."""
+    """Seconds of one region, with the leg's device drained before and after, and the processor seconds of all its threads."""
 
-    def __init__(self, synchronize):
-        self._synchronize = synchronize
+    def __init__(self, synchronize, processor_seconds=time.process_time):
+        self._synchronize, self._processor_seconds = synchronize, processor_seconds
 
     def __enter__(self):
         self._synchronize()
+        self._processor = self._processor_seconds()
         self._start = time.perf_counter()
         return self
 
@@ -26,6 +27,7 @@ class Clock:
         if failure[0] is None:
             self._synchronize()
             self.seconds = time.perf_counter() - self._start
+            self.processor_seconds = self._processor_seconds() - self._processor
 
 
 def measure(leg, job, events):
@@ -41,7 +43,7 @@ def measure(leg, job, events):
         model = leg.build(task, weights)
         leg.synchronize(model)
     events.send("phase", phase="build", seconds=clock.seconds)
-    clock = Clock(lambda: leg.synchronize(model))
+    clock = Clock(lambda: leg.synchronize(model), getattr(leg, "processor_seconds", time.process_time))
 
     x = open_array(job.data, "x_train" if task.trained else "x", job.samples)
     with clock:
@@ -74,7 +76,8 @@ def measure(leg, job, events):
         with clock:
             losses = work(positions)
         losses = np.asarray(losses, np.float64).ravel().tolist()
-        events.send("phase", phase="epoch", seconds=clock.seconds, losses=losses)
+        processor = clock.processor_seconds
+        events.send("phase", phase="epoch", seconds=clock.seconds, processor_seconds=processor, losses=losses)
 
     if task.trained:
         accuracy, seconds = evaluate(leg, model, job, clock)

@@ -27,6 +27,8 @@ def prove(leg, job, events):
 
         task = change(job.task, precision=precision, dropout=False)
         (trained if task.trained else forward)(leg, job, task, golden, report)
+    if job.as_shipped:
+        as_shipped(leg, job, golden, events)
 
 
 def forward(leg, job, task, golden, report):
@@ -50,23 +52,50 @@ def trained(leg, job, task, golden, report):
     report("logits", 0, distance(leg.predict(model, first), golden["logits_0"]))
 
     losses = []
-    positions = np.arange(steps * task.batch)
-    for start, stop in zip((0,) + CHECKPOINTS, CHECKPOINTS):
-        if stop > steps:
-            break
-        part = positions[start * task.batch : stop * task.batch]
-        losses.extend(np.asarray(leg.train(model, x, y, part), np.float64).ravel())
+    for positions, stop in stretches(steps, task.batch):
+        losses.extend(np.asarray(leg.train(model, x, y, positions), np.float64).ravel())
         report("logits", stop, distance(leg.predict(model, first), golden["logits_%d" % stop]))
         report("loss", stop, distance(losses, golden["losses"][: len(losses)]))
 
     leg.load(model, weights)
     # Weights and the optimizer's state: what is left of either moves the second first step.
     report("logits after load", 0, distance(leg.predict(model, first), golden["logits_0"]))
-    leg.train(model, x, y, positions[: task.batch])
+    leg.train(model, x, y, np.arange(task.batch))
     report("logits after load", 1, distance(leg.predict(model, first), golden["logits_1"]))
 
     for name, difference in gradient_norms(leg, job, task, golden, weights).items():
         report("gradient of " + name, 1, difference)
+
+
+def as_shipped(leg, job, golden, events):
+    """How far the network drifts from the reference as a literal port would have it, with the library's own layers and optimizer.
+
+    Events carry `quantity` (logits or features), `step` and `difference`, in the precision asked for. Nobody judges them.
+    """
+    task = change(job.task, precision=job.precisions[-1], dropout=False, as_shipped=True)
+    weights = open_weights(job.weights)
+    model = leg.build(task, weights)
+    if not task.trained:
+        x = leg.place(model, open_array(job.data, "x", task.batch))
+        difference = distance(leg.predict(model, x), golden["features"])
+        events.send("as_shipped", quantity="features", step=0, difference=difference)
+        return
+    steps = len(golden["losses"])
+    x = open_array(job.data, "x_train", steps * task.batch)
+    first = leg.place(model, x[: task.batch])
+    x, y = leg.place(model, x), leg.place(model, open_array(job.data, "y_train", steps * task.batch))
+    for positions, stop in stretches(steps, task.batch):
+        leg.train(model, x, y, positions)
+        difference = distance(leg.predict(model, first), golden["logits_%d" % stop])
+        events.send("as_shipped", quantity="logits", step=stop, difference=difference)
+
+
+def stretches(steps, batch):
+    """(positions, step) from each checkpoint to the next: the samples between them, in their order."""
+    positions = np.arange(steps * batch)
+    for start, stop in zip((0,) + CHECKPOINTS, CHECKPOINTS):
+        if stop <= steps:
+            yield positions[start * batch : stop * batch], stop
 
 
 def gradient_norms(leg, job, task, golden, weights):

@@ -1,0 +1,39 @@
+"""The forerunner's published figures: rows of published_results.csv, each with its source. Shown beside ours, never ranked with them."""
+
+import csv
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+TASKS = {"cnn": "cnn_cifar10_train", "rnn": "gru_imdb_train", "resnet50": "resnet50_features_infer"}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Seconds of one framework on one device, for `work` (10 epochs x 50000 images), from `source` (repository@commit:file#line)."""
+
+    device: str
+    seconds: float
+    work: str
+    source: str
+    notes: str
+
+
+@functools.cache
+def table() -> tuple[dict, ...]:
+    with open(Path(__file__).with_name("published_results.csv"), newline="", encoding="utf-8") as file:
+        return tuple(csv.DictReader(file))
+
+
+def figures(name: str, task: str) -> list[Figure]:
+    """The figures of `name` in a task: FRAMEWORK/API as the table has them (`Keras/Theano backend`, `PyTorch/`). Empty where there are none."""
+    rows = [row for row in table() if (f"{row['framework']}/{row['api']}", row["task"]) == (name, TASKS[task])]
+    return [Figure(row["device"], float(row["seconds"]), row["work"], row["source"], row["notes"]) for row in rows]
+
+
+def sentence(found: list[Figure]) -> str:
+    """The figures in words; empty for none."""
+    if not found:
+        return ""
+    times = " and ".join(f"{figure.seconds:g} s on a {figure.device}" for figure in found)
+    return f"Published in 2018 for {found[0].work}: {times} ({found[0].source})."

@@ -1,0 +1,144 @@
+"""Every Python framework: proven, timed, and obedient. One pipeline run with one thread and small batches that many tests look at."""
+
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import CORE, snakemake
+from rosetta import records
+from rosetta.frameworks import discover, select
+
+SETTINGS = (
+    *(
+        "profile=smoke",
+        "data=synthetic",
+        "legs=python",
+        "threads=1",
+        "rounds=1",
+        "proof_steps=20",
+        "work.cnn.samples=160",
+    ),
+    *("work.rnn.samples=160", "work.cnn.epochs=1", "work.rnn.epochs=1", "work.resnet50.epochs=1"),
+)
+RECORDS = Path("reports/records/smoke/cpu-fp32")
+PYTHON = [leg for leg in discover() if leg.framework.language == "python"]
+LIVING = [leg for leg in PYTHON if not leg.framework.retired]
+CHILDREN = 0.25
+"""What the interpreter's own threads may take beside the one thread that a library was given, as a share of the wall time."""
+
+
+@pytest.fixture(scope="session")
+def ran(tmp_path_factory) -> Path:
+    """A folder in which `snakemake python` has run all Python frameworks once."""
+    workdir = tmp_path_factory.mktemp("frameworks")
+    done = snakemake("python", workdir=workdir, config=SETTINGS, timeout=3600)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return workdir
+
+
+def record(ran: Path, name: str) -> dict:
+    return records.read(ran / RECORDS / f"{name}.json")
+
+
+def excused(ran: Path, leg) -> str:
+    """Why a leg's environment cannot be had on this machine; where ROSETTA_REQUIRE names it, that is no excuse."""
+    name = leg.framework.environment
+    made = json.loads((ran / f"shared_data/environments/{name}-cpu-isolated.json").read_text())
+    return "" if name in os.environ.get("ROSETTA_REQUIRE", "").split() else made["reason"]
+
+
+def test_every_row_is_there(ran):
+    table = pd.read_csv(ran / "reports/python/results.csv").set_index("leg")
+    assert sorted(table.index) == sorted(leg.name for leg in PYTHON)
+    assert table.reason[table.status != "ok"].notna().all()
+
+
+@pytest.mark.parametrize("leg", LIVING, ids=lambda leg: leg.name)
+def test_leg_is_proven_and_timed(leg, ran):
+    found = record(ran, leg.name)
+    reason = excused(ran, leg)
+    if reason:
+        assert (found["status"], found["reason"]) == ("unavailable", reason)
+        pytest.skip(reason)
+    assert (found["status"], found["reason"]) == ("ok", "")
+    proof = found["proof"]["differences"]
+    wanted = [precision for precision in ("fp64", "fp32") if precision in leg.framework.precisions]
+    quantities = (
+        {("logits", 0), ("logits", 20), ("loss", 20), ("gradient", 1)} if leg.task.trained else {("features", 0)}
+    )
+    compared = {(d["precision"], d["quantity"].split(" of ")[0], d["step"]) for d in proof}
+    assert {(precision, *quantity) for precision in wanted for quantity in quantities} <= compared
+    assert "fp64" in wanted or leg.framework.unsupported["fp64"]
+    epochs = [phase for phase in found["rounds"][0]["phases"] if phase["phase"] == "epoch"]
+    assert epochs[0]["seconds"] > 0
+
+
+@pytest.mark.parametrize("leg", LIVING, ids=lambda leg: leg.name)
+def test_leg_keeps_to_its_one_thread(leg, ran):
+    """Processor time over wall time: with one thread asked for, no library may keep two cores busy."""
+    found = record(ran, leg.name)
+    if found["status"] == "unavailable":
+        pytest.skip(found["reason"])
+    for phase in found["rounds"][0]["phases"]:
+        if phase["phase"] == "epoch":
+            assert phase["processor_seconds"] <= (1 + CHILDREN) * phase["seconds"] + 0.05, phase
+
+
+@pytest.mark.parametrize("leg", [leg for leg in LIVING if leg.framework.as_shipped], ids=lambda leg: leg.name)
+def test_what_a_literal_port_changes_is_measured(leg, ran):
+    """Where the library's own form differs, the proof says by how much: more than the rounding of an exact leg."""
+    found = record(ran, leg.name)
+    if found["status"] == "unavailable":
+        pytest.skip(found["reason"])
+    drifts = {drift["step"]: drift["difference"] for drift in found["proof"]["as_shipped"]}
+    if leg.task.name not in leg.framework.as_shipped:
+        assert not drifts
+        return
+    assert set(drifts) == ({1, 5, 20} if leg.task.trained else {0})
+    exact = [
+        d["difference"] for d in found["proof"]["differences"] if d["precision"] == "fp32" and d["step"] == max(drifts)
+    ]
+    assert drifts[max(drifts)] > 2 * max(exact)
+
+
+def test_a_retired_framework_has_its_row_its_fate_and_its_figures(ran):
+    for leg in PYTHON:
+        if leg.framework.retired:
+            found = record(ran, leg.name)
+            assert found["status"] == "retired"
+            assert "Published in 2018" in found["reason"]
+            assert "DeepLearningFrameworks@" in found["reason"]
+    assert {"theano", "lasagne"} <= {leg.framework.name for leg in PYTHON if leg.framework.retired}
+
+
+def test_rows_of_the_same_files_are_different_frameworks():
+    rows = {}
+    for leg in LIVING:
+        rows.setdefault((leg.framework.folder, leg.task.name), []).append(leg.framework)
+    for frameworks in rows.values():
+        settings = [(framework.variables, framework.options) for framework in frameworks]
+        assert all(settings.count(setting) == 1 for setting in settings)
+    assert len(rows[(select(["python/keras-jax/cnn"])[0].framework.folder, "cnn")]) == 3
+
+
+def test_leg_files_stay_short_and_parallel():
+    """About 120 lines, no harness code, and the same parts in the same order, so that two files can be laid side by side."""
+    parts = {True: ["Build", "Load", "Place", "Train", "Predict", "Weights"], False: ["Build", "Place", "Predict"]}
+    for leg in LIVING:
+        if leg.framework.name == "numpy":  # its layers are the leg: there is no library to take them from
+            continue
+        lines = leg.file.read_text().splitlines()
+        assert len(lines) <= 130, (leg.name, len(lines))
+        found = [line[2:].partition(":")[0] for line in lines if line.startswith("# ")]
+        assert [name for name in found if name in parts[leg.task.trained]] == parts[leg.task.trained], leg.name
+        assert not any(
+            word in "\n".join(lines) for word in ("import time", "open(", "argparse", "rosetta", "print(")
+        ), leg.name
+
+
+def test_the_core_legs_are_among_them():
+    assert {leg.name for leg in select(CORE.split(",")) if leg.framework.language == "python"} < {
+        leg.name for leg in LIVING
+    }
