@@ -147,6 +147,11 @@ def test_a_missing_library_is_unavailable(attempt):
     assert "no_such_framework" in outcome.reason
 
 
+def test_what_a_library_cannot_do_is_unsupported(attempt):
+    outcome = attempt(build="raise NotImplementedError('this processor has no bfloat16')")
+    assert (outcome.status, outcome.reason) == ("unsupported", "this processor has no bfloat16")
+
+
 def test_an_interpreter_that_is_gone_is_a_failure_and_no_abort(tmp_path):
     outcome = isolation.run(str(tmp_path / "python"), {}, {}, tmp_path / "log", 5)
     assert outcome.status == "failed"

@@ -265,6 +265,28 @@ def test_a_language_without_a_result_says_why():
     assert "R has no place here: timeout (stopped after 900 s)" in pair.sentence
 
 
+# As shipped
+
+
+def test_what_a_literal_port_changes_has_a_table_of_its_own(tmp_path):
+    exact, literal = sample.good("python/numpy/rnn"), sample.good("python/pytorch/rnn")
+    drifts = [
+        {"quantity": "logits", "step": step, "difference": size} for step, size in ((1, 1.6e-4), (5, None), (20, 0.45))
+    ]
+    literal["proof"].update(as_shipped=drifts, as_shipped_why="its Adam adds epsilon before the <correction>")
+    (found,) = proofs.shipped([exact, literal])
+    assert (found.leg["leg"], found.drifts) == ("python/pytorch/rnn", {1: 1.6e-4, 5: None, 20: 0.45})
+    page.write([exact, literal], tmp_path)
+    for name in ("summary.html", "summary.md"):
+        text = (tmp_path / name).read_text()
+        assert "1.6e-4" in text
+        assert "not finite" in text
+        assert "4.5e-1" in text
+    assert "before the &lt;correction&gt;" in (tmp_path / "summary.html").read_text()
+    page.write([exact], tmp_path)
+    assert "literal port" not in (tmp_path / "summary.md").read_text()
+
+
 # The proof's table
 
 

@@ -266,13 +266,21 @@ def prepare_all(plan: Plan) -> None:
 
 
 def proof_line(record: dict) -> None:
+    from rosetta.report.words import difference
+
     worst = {}
     for d in record["differences"]:
         size = float("inf") if d["difference"] is None else d["difference"]
         worst[d["precision"]] = max(worst.get(d["precision"], 0.0), size)
     differences = ", ".join(f"{precision} {size:.1e}" for precision, size in worst.items())
     style = MARKS.get(record["status"], "red")
-    out.print(f"[{style}]{record['status']:<11}[/] {record['leg']:<24} {differences} {escape(record['reason'])}")
+    out.print(f"[{style}]{record['status']:<11}[/] {record['leg']:<32} {differences} {escape(record['reason'])}")
+    if record["as_shipped"]:
+        drifts = record["as_shipped"]
+        at = ", ".join(
+            difference(drift["difference"]) + f" at step {drift['step']}" * bool(drift["step"]) for drift in drifts
+        )
+        out.print(f"{'as shipped':<11} {drifts[0]['quantity']} drift by {at}: {escape(record['as_shipped_why'])}")
 
 
 def show(legs: list[dict]) -> int:

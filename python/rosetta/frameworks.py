@@ -28,6 +28,7 @@ class Framework:
         computes: the one precision it has, where it cannot follow the one asked for; else empty.
         libraries: Python modules whose versions are recorded.
         files: the sibling folder whose files this row runs; empty: its own.
+        uses: further sibling folders whose files its legs import.
         variables: variables of its processes; `{threads}` stands for the number of threads.
         options: further fields of `task`, by which rows that share their files differ.
         unsupported: {"cuda", "tf32", "cpu/bf16", "rnn" ...: why it cannot be had}.
@@ -51,6 +52,7 @@ class Framework:
     computes: str = ""
     variant: str = ""
     files: str = ""
+    uses: tuple[str, ...] = ()
     published: str = ""
     retired: str = ""
     variables: dict[str, str] = field(default_factory=dict)
@@ -86,7 +88,9 @@ class Leg:
     def sources(self) -> list[Path]:
         """Everything whose change calls for a new run: the framework's folder, and the code that drives and times it."""
         suffix = LANGUAGES[self.framework.language]
-        own = [path for path in self.framework.folder.glob("*" + suffix) if path.stem not in TASKS or path == self.file]
+        folder = self.framework.folder
+        own = [path for path in folder.glob("*" + suffix) if path.stem not in TASKS or path == self.file]
+        own += [path for name in self.framework.uses for path in (folder.parent / name).glob("*" + suffix)]
         halves = {"python": [], "julia": [ROOT / "julia" / "rosetta.jl"], "r": [ROOT / "r" / "rosetta.R"]}
         worker = (ROOT / "python" / "rosetta" / "worker").glob("*.py")
         return sorted([*own, *halves[self.framework.language], *worker])

@@ -31,7 +31,7 @@ class Outcome:
     """How a worker's process ended, and everything it said.
 
     Attributes:
-        status: ok, failed, timeout, out-of-memory or unavailable.
+        status: ok, failed, timeout, out-of-memory, unavailable or unsupported.
         events: in the order in which they were sent; complete up to the moment of the end.
         peak_memory_mb: highest sum of the resident memory of the worker and its children that was seen.
     """

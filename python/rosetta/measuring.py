@@ -79,6 +79,7 @@ def blank(plan: Plan, leg: Leg, number: int, log: Path) -> dict:
         "phases": [],
         "differences": [],
         "as_shipped": [],
+        "as_shipped_why": framework.as_shipped.get(task.name, ""),
         "outer_seconds": 0.0,
         "peak_memory_mb": None,
         "energy_joules": None,

@@ -107,6 +107,7 @@ def context(legs: list[dict], table: pd.DataFrame) -> dict:
             if any(proof.leg is leg for proof in proved)
         ],
         "families": proofs.families(proved),
+        "shipped": proofs.shipped(legs),
         "missing": [(leg, row) for leg, row in zip(legs, rows) if not results.is_ranked(leg)],
         "warned": warned(legs),
         "details": list(zip(legs, rows)),

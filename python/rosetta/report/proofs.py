@@ -46,6 +46,27 @@ def proofs(legs: list[dict]) -> list[Proof]:
     return found
 
 
+@dataclass
+class Shipped:
+    """A leg as a literal port would have it: its drift from the golden values, by step (0: features, which have no steps), and why."""
+
+    leg: dict
+    quantity: str
+    drifts: dict[int, float | None]
+    why: str
+
+
+def shipped(legs: list[dict]) -> list[Shipped]:
+    """The legs whose library has a layer or an optimizer of its own that is not the reference's, in the order of the records."""
+    found = []
+    for leg in legs:
+        drifts = leg["proof"].get("as_shipped", [])
+        if drifts:
+            sizes = {drift["step"]: drift["difference"] for drift in drifts}
+            found.append(Shipped(leg, drifts[0]["quantity"], sizes, leg["proof"].get("as_shipped_why", "")))
+    return found
+
+
 def families(found: list[Proof]) -> list[str]:
     """The columns of the table: the known families, then those that a later harness adds."""
     seen = dict.fromkeys(name for proof in found for name in proof.worst)

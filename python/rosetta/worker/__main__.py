@@ -60,6 +60,10 @@ def main(path):
         traceback.print_exc()
         events.send("error", status="out-of-memory", reason="MemoryError: %s" % error)
         return 1
+    except NotImplementedError as error:
+        traceback.print_exc()
+        events.send("error", status="unsupported", reason="%s" % (str(error).strip() or "no message").splitlines()[0])
+        return 3
     except Exception as error:
         traceback.print_exc()
         first = (str(error).strip() or "no message").splitlines()[0]

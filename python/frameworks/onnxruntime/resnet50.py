@@ -1,0 +1,56 @@
+"""ONNX Runtime: ResNet-50 features, forward only."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnxruntime as ort
+
+sys.path.append(str(Path(__file__).parents[1] / "onnx"))
+from export import export  # noqa: E402
+
+# Setup: a runtime has no layers, it takes a finished graph: the PyTorch leg's network, exported to ONNX when it is
+# built (../onnx/export.py). Pictures and weights keep PyTorch's layouts; inside, the CPU provider blocks the channels
+# for its vector units and folds each batch norm into the convolution before it.
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+# Build
+def build(task, weights):
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = task.threads
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.add_free_dimension_override_by_name("n", task.batch)
+    settings = {}
+    if task.device == "cuda":
+        # Without this a graph that finds no GPU would run on the CPU, with no more than a warning.
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        # fp32 is float32: TF32 is on by default.
+        settings["use_tf32"] = "1" if task.precision == "tf32" else "0"
+        settings["cudnn_conv_algo_search"] = "EXHAUSTIVE"
+    session = ort.InferenceSession(export(task, weights), options, [(PROVIDERS[task.device], settings)])
+    return SimpleNamespace(task=task, session=session)
+
+
+# Place: a session takes whole values and has no slices of its own, so the batches are parted here.
+def place(model, array):
+    parts = np.split(np.array(array), len(array) // model.task.batch)
+    return [ort.OrtValue.ortvalue_from_numpy(part, model.task.device) for part in parts]
+
+
+# Predict: bound to values on the device, nothing is copied in or out between batches.
+def predict(model, x):
+    binding = model.session.io_binding()
+    features = []
+    for part in x:
+        binding.bind_ortvalue_input("x", part)
+        binding.bind_output("features", model.task.device)
+        model.session.run_with_iobinding(binding)
+        features.extend(binding.get_outputs())
+    return np.concatenate([value.numpy() for value in features])
+
+
+# Synchronize: a run returns when the device has finished.
+def synchronize(model):
+    pass
