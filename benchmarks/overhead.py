@@ -1,0 +1,87 @@
+"""What the harness costs: a leg's epoch under it against the same network in a bare loop, in turn, each in fresh processes.
+
+    .venv/bin/python benchmarks/overhead.py 'python/*/cnn' --rounds 3        after `make report` or `rosetta setup`
+
+Prints, for each leg, both medians and their ratio with its 95 % interval. A benchmark and no test: its result depends on how busy the machine is.
+"""
+
+import json
+import statistics
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rosetta import config, isolation, measuring
+from rosetta.frameworks import unsupported
+from rosetta.plan import Plan
+from rosetta.report.statistics import ratio_interval
+
+BARE = Path(__file__).with_name("bare.py")
+
+
+def main(
+    legs: list[str],
+    rounds: Annotated[int, typer.Option(help="fresh processes of each side")] = 3,
+    overrides: Annotated[list[str] | None, typer.Option("--config", "-c", metavar="KEY=VALUE")] = None,
+):
+    settings = config.load({**dict(word.split("=", 1) for word in overrides or []), "rounds": 1})
+    plan = Plan.of(settings, legs, apart=True)
+    print(f"{'leg':<34} {'harness, s':>10} {'bare, s':>10} {'ratio':>6}  95 % interval")
+    for leg in plan.legs:
+        if leg.framework.language != "python" or leg.framework.retired or unsupported(leg, settings):
+            continue
+        measuring.ensure_data(plan, leg.task)
+        made = measuring.provide(plan, leg.framework.environment, lambda text: None)
+        if made["reason"]:
+            print(f"{leg.name:<34} {made['reason']}")
+            continue
+        sides = [], []
+        for number in range(rounds):
+            order = (harness, bare) if number % 2 else (bare, harness)
+            for side in order:
+                sides[side is bare].append(side(plan, leg, made))
+        medians = [statistics.median(sum(side, [])) for side in sides]
+        low, high = ratio_interval(*sides)
+        print(
+            f"{leg.name:<34} {medians[0]:>10.3f} {medians[1]:>10.3f} {medians[0] / medians[1]:>6.3f}  {low:.3f} to {high:.3f}",
+            flush=True,
+        )
+
+
+def harness(plan: Plan, leg, made: dict) -> list[float]:
+    record = measuring.measure(plan, leg, 1)
+    if record["status"] != "ok":
+        raise SystemExit(f"{leg.name}: {record['status']}: {record['reason']}")
+    return [phase["seconds"] for phase in record["phases"] if phase["phase"] == "epoch"]
+
+
+def bare(plan: Plan, leg, made: dict) -> list[float]:
+    settings, task = plan.settings, leg.task
+    work = settings.work[task.name]
+    folder, weights = plan.arrays(task).resolve(), plan.weights(task).resolve()
+    names = [entry["name"] for entry in json.loads((weights / "manifest.json").read_text())["arrays"]]
+    fields = dict(batch=work["batch"], precision=settings.precision, device=settings.device, threads=settings.threads)
+    spec = {
+        "file": str(leg.file),
+        "task": task.for_worker(**fields, dropout=True, as_shipped=False, **leg.framework.options),
+        "weights": {name: str(weights / f"{name}.npy") for name in names},
+        "x": str(folder / ("x_train.npy" if task.trained else "x.npy")),
+        "y": str(folder / "y_train.npy"),
+        "samples": work["samples"],
+        "epochs": work["epochs"],
+    }
+    own = {key: value.format(threads=settings.threads) for key, value in leg.framework.variables.items()}
+    environment = isolation.variables(settings.threads, settings.device, {**made["variables"], **own})
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file, isolation.device_lock(settings.device, print):
+        json.dump(spec, file)
+        file.flush()
+        done = subprocess.run([made["python"], str(BARE), file.name], env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{leg.name}: the bare loop failed: {done.stderr.strip().splitlines()[-1]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+if __name__ == "__main__":
+    typer.run(main)
