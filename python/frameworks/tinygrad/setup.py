@@ -1,0 +1,27 @@
+"""What the three tinygrad legs share: device, precision, putting weights in place, waiting."""
+
+import numpy as np
+from tinygrad import Device, Tensor, dtypes
+from tinygrad.helpers import DEFAULT_FLOAT, DEV
+
+DTYPES = {"fp64": dtypes.float64, "fp32": dtypes.float32}
+
+
+def setup(task):
+    """Obeys the task's device, seed and precision. tinygrad's CPU device runs its kernels on one thread."""
+    DEV.value = task.device.upper()
+    # The type of new weights, of the optimizer's rate and of dropout's random numbers.
+    DEFAULT_FLOAT.value = DTYPES[task.precision].name
+    Tensor.manual_seed(task.seed)
+
+
+def put(tensors, arrays):
+    """Assigns in place: a captured TinyJit goes on with the buffers that it saw, so nothing is compiled again."""
+    for tensor, array in zip(tensors, arrays):
+        tensor.assign(Tensor(np.array(array), dtype=tensor.dtype))
+    Tensor.realize(*tensors)
+
+
+# Synchronize
+def synchronize(model):
+    Device[Device.DEFAULT].synchronize()
