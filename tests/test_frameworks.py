@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import CORE, snakemake
-from rosetta import records
-from rosetta.frameworks import discover, select
+from rosetta import config, records
+from rosetta.frameworks import discover, select, unreachable
 
 SETTINGS = (
     *(
@@ -62,6 +62,9 @@ def test_leg_is_proven_and_timed(leg, ran):
     if reason:
         assert (found["status"], found["reason"]) == ("unavailable", reason)
         pytest.skip(reason)
+    if missing := unreachable(leg, config.load({})):
+        assert (found["status"], found["reason"]) == ("unavailable", missing)
+        pytest.skip(missing)
     assert (found["status"], found["reason"]) == ("ok", "")
     proof = found["proof"]["differences"]
     wanted = [precision for precision in ("fp64", "fp32") if precision in leg.framework.precisions]
@@ -130,7 +133,8 @@ def test_leg_files_stay_short_and_parallel():
         if leg.framework.name == "numpy":  # its layers are the leg: there is no library to take them from
             continue
         lines = leg.file.read_text().splitlines()
-        assert len(lines) <= 130, (leg.name, len(lines))
+        # tinygrad has no recurrent layer at all, so its leg is one.
+        assert len(lines) <= (190 if leg.name == "python/tinygrad/rnn" else 130), (leg.name, len(lines))
         found = [line[2:].partition(":")[0] for line in lines if line.startswith("# ")]
         assert [name for name in found if name in parts[leg.task.trained]] == parts[leg.task.trained], leg.name
         assert not any(

@@ -58,8 +58,10 @@ def environment(plan: Plan, name: str) -> dict:
 def leg_state(plan: Plan, leg: Leg, found: dict) -> dict:
     if leg.framework.retired:
         return {"leg": leg.name, "state": "retired", "reason": leg.framework.retired, "mend": ""}
-    if reason := unsupported(leg, plan.settings) or unreachable(plan.settings):
+    if reason := unsupported(leg, plan.settings):
         return {"leg": leg.name, "state": "unsupported", "reason": reason, "mend": ""}
+    if reason := unreachable(leg, plan.settings):
+        return {"leg": leg.name, "state": "unavailable", "reason": reason, "mend": ""}
     return {"leg": leg.name, "state": found["state"], "reason": found["reason"], "mend": found["mend"]}
 
 

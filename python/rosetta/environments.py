@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from rosetta import debian, interpreters, machine, records
 from rosetta.config import ROOT, Settings
-from rosetta.frameworks import tomllib
+from rosetta.frameworks import discover, tomllib
 from rosetta.indexes import has_wheel, uv_environment
 
 REQUIREMENTS = ROOT / "python" / "environments"
@@ -35,7 +35,6 @@ class Needs:
     python: str = ">=3.10"
     only: str = ""
     build: tuple[str, ...] = ()
-    programs: dict[str, str] = field(default_factory=dict)
     libraries: dict[str, str] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
     toolchain: str = ""
@@ -123,7 +122,7 @@ def provide(name: str, settings: Settings, say: Callable[[str], None] = print) -
             "toolchain": None,
             "variables": {},
         }
-        reason = reason or provide_programs(name, file)
+        provide_programs(name, file)
         if not reason:
             found["variables"], reason = provide_libraries(name, file)
         if reason:
@@ -207,14 +206,13 @@ def installations(
     return [install]
 
 
-def provide_programs(name: str, log) -> str:
-    """Why a program that the environment needs cannot be had; empty where all are there."""
-    for program, package in needs(name).programs.items():
-        if shutil.which(program) is None:
-            reason = debian.install((package,), log, f"the program {program} is missing; install it and put it on PATH")
-            if reason:
-                return reason
-    return ""
+def provide_programs(name: str, log) -> None:
+    """Installs what the legs of an environment start besides Python, where it may; what is missing then stops only the legs that need it."""
+    frameworks = {leg.framework.name: leg.framework for leg in discover() if leg.framework.environment == name}
+    for framework in frameworks.values():
+        for program, package in framework.programs.items():
+            if shutil.which(program) is None:
+                log.write(debian.install((package,), log, f"{framework.title} needs the program {program}") + "\n")
 
 
 def provide_libraries(name: str, log) -> tuple[dict[str, str], str]:

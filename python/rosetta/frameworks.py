@@ -2,6 +2,7 @@
 
 import fnmatch
 import functools
+import shutil
 import sys
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ class Framework:
         computes: the one precision it has, where it cannot follow the one asked for; else empty.
         libraries: Python modules whose versions are recorded.
         files: the sibling folder whose files this row runs; empty: its own.
+        programs: {program that its legs start, such as a compiler: Debian's package that has it}.
         uses: further sibling folders whose files its legs import.
         variables: variables of its processes; `{threads}` stands for the number of threads.
         options: further fields of `task`, by which rows that share their files differ.
@@ -55,6 +57,7 @@ class Framework:
     uses: tuple[str, ...] = ()
     published: str = ""
     retired: str = ""
+    programs: dict[str, str] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
     options: dict = field(default_factory=dict)
     unsupported: dict[str, str] = field(default_factory=dict)
@@ -153,8 +156,11 @@ def unsupported(leg: Leg, settings: Settings) -> str:
     return ""
 
 
-def unreachable(settings: Settings) -> str:
-    """Why the device asked for cannot be had on this machine; empty when it can."""
+def unreachable(leg: Leg, settings: Settings) -> str:
+    """Why the device asked for, or a program that the leg starts, cannot be had on this machine; empty when they can."""
+    for program, package in leg.framework.programs.items():
+        if shutil.which(program) is None:
+            return f"{leg.framework.title} needs the program {program}, which is not on PATH; on Debian and Ubuntu: sudo apt-get install {package}"
     if settings.device == "cuda" and not machine.gpus():
         return "no NVIDIA GPU answers here: `nvidia-smi` has to list one, or run with device=cpu"
     return ""
