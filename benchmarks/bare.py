@@ -19,7 +19,7 @@ def main(path):
     with open(path) as file:
         spec = SimpleNamespace(**json.load(file))
     task = SimpleNamespace(**spec.task)
-    sys.path.insert(0, os.path.dirname(spec.file))
+    sys.path[:0] = [os.path.dirname(spec.file), *spec.folders]
     found = importlib.util.spec_from_file_location("leg", spec.file)
     leg = importlib.util.module_from_spec(found)
     sys.modules["leg"] = leg

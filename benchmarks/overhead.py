@@ -65,6 +65,7 @@ def bare(plan: Plan, leg, made: dict) -> list[float]:
     fields = dict(batch=work["batch"], precision=settings.precision, device=settings.device, threads=settings.threads)
     spec = {
         "file": str(leg.file),
+        "folders": [str(leg.framework.folder.with_name(name)) for name in leg.framework.uses],
         "task": task.for_worker(**fields, dropout=True, as_shipped=False, **leg.framework.options),
         "weights": {name: str(weights / f"{name}.npy") for name in names},
         "x": str(folder / ("x_train.npy" if task.trained else "x.npy")),

@@ -62,6 +62,7 @@ def attempt(tmp_path):
             "toolchain": {},
             "root": str(tmp_path),
             "file": str(tmp_path / "leg.py"),
+            "folders": [],
             "libraries": ["numpy"],
             "task": TASKS["cnn"].for_worker(batch=4, precision="fp32", device="cpu", threads=1, dropout=True),
             "data": str(tmp_path / "arrays"),

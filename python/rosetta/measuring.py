@@ -146,6 +146,7 @@ def attempt(
         "toolchain": toolchain,
         "root": str(ROOT),
         "file": str(leg.file),
+        "folders": [str(leg.framework.folder.with_name(name)) for name in leg.framework.uses],
         "libraries": leg.framework.libraries,
         "task": task.for_worker(
             batch=record["work"]["batch"],

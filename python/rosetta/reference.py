@@ -273,7 +273,14 @@ def adam(weights: Weights, gradients: Weights, state: dict, task) -> None:
 
 
 def golden(
-    task, weights: Weights, x: Array, y: Array | None, checkpoints: tuple[int, ...], progress=None, dtype=np.float64
+    task,
+    weights: Weights,
+    x: Array,
+    y: Array | None,
+    checkpoints: tuple[int, ...],
+    progress=None,
+    dtype=np.float64,
+    shuffle: int = 0,
 ) -> Weights:
     """The golden values of a task.
 
@@ -282,6 +289,7 @@ def golden(
         x, y: the samples of the first max(checkpoints) batches; only the first batch for a forward-only task.
         checkpoints: numbers of steps after which the logits of the first batch are kept.
         progress: called after each step with the number of steps done.
+        shuffle: any other number than 0 puts the samples of each batch in another order, which changes nothing but the order of sums.
         dtype: float64 gives the golden values; float32 shows how far this precision drifts from them on the same samples.
 
     Returns:
@@ -298,7 +306,9 @@ def golden(
     values = {"logits_0": network(weights, first)[0]}
     losses = []
     for step in range(max(checkpoints)):
-        part = slice(step * task.batch, (step + 1) * task.batch)
+        part = np.arange(step * task.batch, (step + 1) * task.batch)
+        if shuffle:
+            part = np.random.default_rng([shuffle, step]).permutation(part)
         logits, back = network(weights, x[part])
         loss, d = cross_entropy(logits, y[part])
         gradients = back(d)

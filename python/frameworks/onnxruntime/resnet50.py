@@ -1,14 +1,10 @@
 """ONNX Runtime: ResNet-50 features, forward only."""
 
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime as ort
-
-sys.path.append(str(Path(__file__).parents[1] / "onnx"))
-from export import export  # noqa: E402
+from export import export
 
 # Setup: a runtime has no layers, it takes a finished graph: the PyTorch leg's network, exported to ONNX when it is
 # built (../onnx/export.py). Pictures and weights keep PyTorch's layouts; inside, the CPU provider blocks the channels

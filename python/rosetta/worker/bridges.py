@@ -14,7 +14,7 @@ from .job import Unavailable
 def open_leg(job):
     """The leg of `job`, imported. Raises Unavailable where the language or a package is missing."""
     if job.bridge == "python":
-        return open_python(job.file)
+        return open_python(job.file, job.folders)
     if job.bridge == "juliacall":
         from .julia import open_juliacall
 
@@ -30,10 +30,9 @@ def open_leg(job):
     raise ValueError("unknown bridge %r" % job.bridge)
 
 
-def open_python(path):
-    """Imports a leg's file; its folder comes first on the path, for what several tasks share."""
-    folder = os.path.dirname(path)
-    sys.path.insert(0, folder)
+def open_python(path, folders=()):
+    """Imports a leg's file; its folder comes first on the path, for what several tasks share, then `folders`, for what frameworks share."""
+    sys.path[:0] = [os.path.dirname(path)] + list(folders)
     name = os.path.splitext(os.path.basename(path))[0]
     spec = importlib.util.spec_from_file_location("leg_" + name, path)
     module = importlib.util.module_from_spec(spec)
