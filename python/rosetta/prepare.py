@@ -14,7 +14,6 @@ from rosetta.tasks import Task
 from rosetta.worker.job import open_weights
 from rosetta.worker.proof import CHECKPOINTS, distance
 
-
 DRAWS = 3
 """How often the reference is computed in float32, the samples of each batch in another order: one draw of rounding may be small by luck."""
 

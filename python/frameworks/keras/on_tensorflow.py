@@ -1,0 +1,60 @@
+"""Keras on TensorFlow: traced functions that change the variables in place."""
+
+from contextlib import nullcontext
+
+import numpy as np
+import tensorflow as tf
+from keras.optimizers import Adam  # noqa: F401
+
+
+def configure(task):
+    # Threads are fixed when TensorFlow's context starts, so a second build only compares.
+    if tf.config.threading.get_intra_op_parallelism_threads() != task.threads:
+        tf.config.threading.set_intra_op_parallelism_threads(task.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.experimental.enable_tensor_float_32_execution(task.precision == "tf32")
+
+
+def put(array):
+    return tf.constant(array)
+
+
+def steps(model):
+    # XLA pays for the many small operations of the GRU on a CPU, not for convolutions; on a GPU the other way round, where
+    # the GRU is cuDNN's, which XLA cannot compile.
+    xla = (model.task.device == "cuda") != (model.task.name == "rnn")
+    weights = model.trainable_variables
+
+    @tf.function(jit_compile=xla)
+    def step(x, y, batch):
+        with tf.GradientTape() as tape:
+            loss = model.loss(tf.gather(y, batch), model(tf.gather(x, batch), training=True))
+        gradients = tape.gradient(loss, weights)
+        if not model.task.as_shipped:
+            # An embedding's gradient lists a token as often as it occurs, and Adam would sum the squares of the pieces
+            # instead of squaring their sum: made dense, the pieces are summed first.
+            gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        model.optimizer.apply(gradients, weights)
+        return loss
+
+    @tf.function(jit_compile=xla)
+    def forward(x):
+        return model(x, training=False)
+
+    model.training_step, model.inference_step = step, forward
+
+
+def batches(order, size):
+    return tf.unstack(tf.constant(np.reshape(order, (-1, size))))
+
+
+def training(model):
+    return nullcontext(model.training_step)
+
+
+def collect(losses):
+    return losses
+
+
+def synchronize(model):
+    tf.test.experimental.sync_devices()

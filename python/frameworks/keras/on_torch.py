@@ -1,0 +1,55 @@
+"""Keras on PyTorch: eager execution; Keras's layers are PyTorch modules, its variables PyTorch parameters."""
+
+from contextlib import nullcontext
+
+import torch
+from keras.src.backend.torch.core import get_device
+
+# What `keras.optimizers.Adam` becomes on PyTorch: it updates all weights in one call.
+from keras.src.backend.torch.optimizers.torch_adam import Adam  # noqa: F401
+
+
+def configure(task):
+    torch.set_num_threads(task.threads)
+    # fp32 is float32: TF32 off in convolutions too, where PyTorch has it on by default.
+    torch.backends.cuda.matmul.allow_tf32 = task.precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = task.precision == "tf32"
+    torch.backends.cudnn.benchmark = True
+
+
+def put(array):
+    return torch.tensor(array, device=get_device())
+
+
+def steps(model):
+    weights = model.trainable_variables
+
+    def step(x, y, batch):
+        model.zero_grad()
+        loss = model.loss(y[batch], model(x[batch], training=True))
+        loss.backward()
+        model.optimizer.apply([weight.value.grad for weight in weights], weights)
+        return loss.detach()
+
+    @torch.inference_mode()
+    def forward(x):
+        return model(x, training=False)
+
+    model.training_step, model.inference_step = step, forward
+
+
+def batches(order, size):
+    return torch.as_tensor(order, device=get_device()).split(size)
+
+
+def training(model):
+    return nullcontext(model.training_step)
+
+
+def collect(losses):
+    return torch.stack(losses).cpu()
+
+
+def synchronize(model):
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

@@ -1,0 +1,20 @@
+"""What the three PaddlePaddle legs share: device, precision, threads."""
+
+import paddle
+
+DTYPES = {"fp64": "float64", "fp32": "float32"}
+
+
+def setup(task):
+    """Obeys the task's device, precision and seed.
+
+    Threads are set before the start: the wheel uses one, whatever OpenMP's variables say, unless
+    FLAGS_paddle_num_threads asks for more (framework.toml).
+    """
+    paddle.set_device(task.device)
+    paddle.set_default_dtype(DTYPES[task.precision])  # of the layers that are built from here on
+    paddle.seed(task.seed)
+
+
+def synchronize(model):
+    """Nothing to wait for: on the CPU every call returns when its work is done."""
