@@ -206,7 +206,7 @@ for place, (leg, number) in enumerate(reversed(every.runs()), start=1):
         output:
             plan.round(leg, number),
         params:
-            settings=plan.round_settings(leg),
+            settings=lambda wildcards, leg=leg: plan.round_settings(leg),
             leg=leg.name,
             number=number,
         log:

@@ -11,10 +11,7 @@ from conftest import CORE, snakemake
 from rosetta import config, isolation, records
 from rosetta.frameworks import discover, select, unreachable
 
-SETTINGS = (
-    *("profile=smoke", "data=synthetic", "legs=python", "threads=1", "rounds=1"),
-    *("work.cnn.epochs=1", "work.rnn.epochs=1", "work.resnet50.epochs=1"),
-)
+SETTINGS = ("profile=smoke", "data=synthetic", "legs=python", "threads=1", "rounds=1")
 RECORDS = Path("reports/records/smoke/cpu-fp32")
 PYTHON = [leg for leg in discover() if leg.framework.language == "python"]
 LIVING = [leg for leg in PYTHON if not leg.framework.retired]
@@ -97,7 +94,7 @@ def test_what_a_literal_port_changes_is_measured(leg, ran):
     assert drifts[max(drifts)] > 2 * max(exact)
 
 
-QUEUE = """
+START = """
 import json, sys, time
 import numpy as np
 sys.path[:0] = [{root!r}]
@@ -110,9 +107,13 @@ task = SimpleNamespace(**json.loads({task!r}))
 leg = open_python({file!r}, {folders!r})
 rng = np.random.default_rng(0)
 model = leg.build(task, open_weights({weights!r}))
-x = leg.place(model, rng.random((256, 3, 32, 32), np.float32))
-y = leg.place(model, rng.integers(0, 10, 256))
+x = leg.place(model, rng.random((256, 3, 32, 32), np.float32) if task.name == "cnn" else rng.integers(0, 9, (256, 150)))
+y = leg.place(model, rng.integers(0, 2, 256))
 order = np.arange(256)
+leg.train(model, x, y, order[: task.batch])
+"""
+
+QUEUE = """
 leg.train(model, x, y, order)
 with Clock(lambda: leg.synchronize(model)) as clock:
     for _ in range(4):
@@ -122,32 +123,53 @@ np.asarray(losses, np.float64)
 leg.weights(model)
 print(json.dumps([clock.seconds, time.perf_counter() - start, clock.processor_seconds]))
 """
-"""Fills a leg's queue with 16 steps, takes the clock's time, and then asks for what the steps made."""
+"""Fills a leg's queue with steps, takes the clock's time, and then asks for what the steps made."""
+
+GRAPHS = """
+from torch._dynamo.utils import counters
+first = counters["stats"]["unique_graphs"]
+leg.train(model, x, y, order[: 3 * task.batch])
+leg.load(model, open_weights({weights!r}))
+leg.train(model, x, y, order)
+print(json.dumps([first, counters["stats"]["unique_graphs"]]))
+"""
+
+
+def answer(leg, code: str, ran: Path) -> list:
+    """What a piece of code prints as JSON, run behind START in a leg's environment with one thread."""
+    if reason := excused(ran, leg) or unreachable(leg, config.load({})):
+        pytest.skip(reason)
+    made = json.loads((ran / f"shared_data/environments/{leg.framework.environment}-cpu-isolated.json").read_text())
+    fields = {"batch": 16, "precision": "fp32", "device": "cpu", "threads": 1, "dropout": True, "as_shipped": False}
+    text = (START + code).format(
+        root=str(config.ROOT / "python"),
+        task=json.dumps(leg.task.for_worker(**fields, **leg.framework.options)),
+        file=str(leg.file),
+        folders=[str(leg.framework.folder.with_name(folder)) for folder in leg.framework.uses],
+        weights=str((ran / "shared_data" / leg.task.name / "weights").resolve()),
+    )
+    own = {key: value.format(threads=1) for key, value in leg.framework.variables.items()}
+    environment = isolation.variables(1, "cpu", {**made["variables"], **own})
+    done = subprocess.run([made["python"], "-c", text], env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 @pytest.mark.parametrize("name", ["jax", "keras-jax", "mxnet-gluon", "mxnet-module", "mlx", "pytorch", "tinygrad"])
 def test_synchronize_waits_for_all_that_is_queued(name, ran):
     """A leg whose queue is full reports no shorter time than its work takes: behind the clock nothing is left to wait for."""
-    leg = select([f"python/{name}/cnn"])[0]
-    if reason := excused(ran, leg) or unreachable(leg, config.load({})):
-        pytest.skip(reason)
-    made = json.loads((ran / f"shared_data/environments/{leg.framework.environment}-cpu-isolated.json").read_text())
-    fields = {"batch": 16, "precision": "fp32", "device": "cpu", "threads": 1, "dropout": True, "as_shipped": False}
-    code = QUEUE.format(
-        root=str(config.ROOT / "python"),
-        task=json.dumps(leg.task.for_worker(**fields, **leg.framework.options)),
-        file=str(leg.file),
-        folders=[str(leg.framework.folder.with_name(folder)) for folder in leg.framework.uses],
-        weights=str(ran / "shared_data/cnn/weights"),
-    )
-    own = {key: value.format(threads=1) for key, value in leg.framework.variables.items()}
-    environment = isolation.variables(1, "cpu", {**made["variables"], **own})
-    done = subprocess.run([made["python"], "-c", code], env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-2000:]
-    clocked, behind, processor = json.loads(done.stdout.strip().splitlines()[-1])
+    clocked, behind, processor = answer(select([f"python/{name}/cnn"])[0], QUEUE, ran)
     assert behind < clocked / 4, (clocked, behind)
     # One thread does the work: the clock saw all of it, too.
     assert clocked > 0.7 * processor
+
+
+@pytest.mark.parametrize("task", ["cnn", "rnn"])
+def test_what_is_called_compiled_is_compiled_once(task, ran):
+    """A model that the compiler passes over runs eagerly without a word; one that it compiles again does so inside an epoch."""
+    first, later = answer(select([f"python/pytorch-compile/{task}"])[0], GRAPHS, ran)
+    assert first >= 1
+    assert later == first
 
 
 def test_a_retired_framework_has_its_row_its_fate_and_its_figures(ran):

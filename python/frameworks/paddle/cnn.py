@@ -44,12 +44,12 @@ def load(model, weights):
     dtype = DTYPES[model.task.precision]
     model.set_state_dict({name: turned(name, array).astype(dtype) for name, array in weights.items()})
     task = model.task
-    # Paddle's Momentum rounds its factor to float32 in every precision, 1e-8 off in fp64: here plain SGD steps along gradients
+    # Paddle's Momentum rounds its factor to float32 in every precision, 1e-8 off in fp64: there plain SGD steps along gradients
     # that are never cleared but fade by the same factor, which makes them the velocity.
-    if task.as_shipped:
-        model.optimizer = paddle.optimizer.Momentum(task.learning_rate, task.momentum, parameters=model.parameters())
-    else:
+    if task.precision == "fp64":
         model.optimizer = paddle.optimizer.SGD(task.learning_rate, parameters=model.parameters())
+    else:
+        model.optimizer = paddle.optimizer.Momentum(task.learning_rate, task.momentum, parameters=model.parameters())
     model.optimizer.clear_grad(set_to_zero=False)
 
 
@@ -64,7 +64,7 @@ def train(model, x, y, order):
     losses = []
     for batch in paddle.to_tensor(order).split(len(order) // model.task.batch):
         loss = F.cross_entropy(model(x[batch]), y[batch])
-        fade(model)
+        clear(model)
         loss.backward()
         model.optimizer.step()
         losses.append(loss.detach())
@@ -72,9 +72,9 @@ def train(model, x, y, order):
 
 
 @paddle.no_grad()
-def fade(model):
-    """What the last step left in the gradients, times the momentum; the next backward pass adds to it."""
-    if model.task.as_shipped:
+def clear(model):
+    """Gradients to nothing; in fp64 what the last step left, times the momentum, for the next backward pass to add to."""
+    if model.task.precision != "fp64":
         model.optimizer.clear_grad()
     else:
         for parameter in model.parameters():
