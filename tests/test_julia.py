@@ -438,6 +438,7 @@ def golden(request, tmp_path_factory):
         data=str(folder),
         golden=str(folder / "golden.npz"),
         precisions=["fp64", "fp32"],
+        as_shipped=False,
     )
 
 
