@@ -99,8 +99,8 @@ def list_legs(as_json: Json = False):
         if as_json:
             rows = [
                 {"leg": leg.name, "title": leg.framework.title, "task": leg.task.title, "environment": leg.framework.environment,
-                 "devices": leg.framework.devices, "precisions": leg.framework.precisions, "homepage": leg.framework.homepage, "mapping": leg.framework.mapping,
-                 "as_shipped": leg.framework.as_shipped.get(leg.task.name, "")}
+                 "devices": leg.framework.devices, "precisions": leg.framework.precisions, "homepage": leg.framework.homepage,
+                 "mapping": leg.framework.mapping, "as_shipped": leg.framework.as_shipped.get(leg.task.name, "")}
                 for leg in legs
             ]  # fmt: skip
             print(json.dumps(rows, indent=1))
