@@ -75,7 +75,7 @@ def train(model, x, y, order):
 
 # Predict
 def predict(model, x):
-    scores = [model.scores(part.contiguous().realize()).clone().realize() for part in x.split(model.task.batch)]
+    scores = [model.scores(part.clone().realize()).clone().realize() for part in x.split(model.task.batch)]
     return Tensor.cat(*scores).numpy()
 
 

@@ -173,7 +173,7 @@ def train(model, x, y, order):
 
 # Predict
 def predict(model, x):
-    scores = [model.predict_batch(part.contiguous().realize()).clone().realize() for part in x.split(model.task.batch)]
+    scores = [model.predict_batch(part.clone().realize()).clone().realize() for part in x.split(model.task.batch)]
     return Tensor.cat(*scores).numpy()
 
 
