@@ -23,7 +23,7 @@ CHILDREN = 0.25
 def ran(tmp_path_factory) -> Path:
     """A folder in which `snakemake python` has run all Python frameworks once."""
     workdir = tmp_path_factory.mktemp("frameworks")
-    done = snakemake("python", workdir=workdir, config=SETTINGS, timeout=3600)
+    done = snakemake("python", workdir=workdir, config=SETTINGS, timeout=4000)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return workdir
 
