@@ -27,7 +27,7 @@ def examine(plan: Plan) -> dict:
         ],
         "other_load_percent": machine.other_load(1.0),
         "environments": found,
-        "legs": [leg_state(plan, leg, found[leg.framework.environment]) for leg in plan.legs],
+        "legs": [leg_state(plan, leg, found.get(leg.framework.environment, {})) for leg in plan.legs],
     }
 
 
