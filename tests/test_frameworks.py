@@ -107,9 +107,9 @@ task = SimpleNamespace(**json.loads({task!r}))
 leg = open_python({file!r}, {folders!r})
 rng = np.random.default_rng(0)
 model = leg.build(task, open_weights({weights!r}))
-x = leg.place(model, rng.random((256, 3, 32, 32), np.float32) if task.name == "cnn" else rng.integers(0, 9, (256, 150)))
-y = leg.place(model, rng.integers(0, 2, 256))
-order = np.arange(256)
+x = leg.place(model, rng.random((64, 3, 32, 32), np.float32) if task.name == "cnn" else rng.integers(0, 9, (64, 150)))
+y = leg.place(model, rng.integers(0, 2, 64))
+order = np.arange(64)
 leg.train(model, x, y, order[: task.batch])
 """
 
