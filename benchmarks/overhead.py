@@ -65,15 +65,15 @@ def bare(plan: Plan, leg, made: dict) -> list[float]:
     fields = dict(batch=work["batch"], precision=settings.precision, device=settings.device, threads=settings.threads)
     spec = {
         "file": str(leg.file),
-        "folders": [str(leg.framework.folder.with_name(name)) for name in leg.framework.uses],
-        "task": task.for_worker(**fields, dropout=True, as_shipped=False, **leg.framework.options),
+        "folders": leg.framework.shared_folders,
+        "task": leg.for_worker(**fields),
         "weights": {name: str(weights / f"{name}.npy") for name in names},
         "x": str(folder / ("x_train.npy" if task.trained else "x.npy")),
         "y": str(folder / "y_train.npy"),
         "samples": work["samples"],
         "epochs": work["epochs"],
     }
-    own = {key: value.format(threads=settings.threads) for key, value in leg.framework.variables.items()}
+    own = leg.framework.variables_for(settings.threads)
     environment = isolation.variables(settings.threads, settings.device, {**made["variables"], **own})
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file, isolation.device_lock(settings.device, print):
         json.dump(spec, file)

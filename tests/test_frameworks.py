@@ -140,16 +140,15 @@ def answer(leg, code: str, ran: Path) -> list:
     if reason := excused(ran, leg) or unreachable(leg, config.load({})):
         pytest.skip(reason)
     made = json.loads((ran / f"shared_data/environments/{leg.framework.environment}-cpu-isolated.json").read_text())
-    fields = {"batch": 16, "precision": "fp32", "device": "cpu", "threads": 1, "dropout": True, "as_shipped": False}
+    fields = {"batch": 16, "precision": "fp32", "device": "cpu", "threads": 1}
     text = (START + code).format(
         root=str(config.ROOT / "python"),
-        task=json.dumps(leg.task.for_worker(**fields, **leg.framework.options)),
+        task=json.dumps(leg.for_worker(**fields)),
         file=str(leg.file),
-        folders=[str(leg.framework.folder.with_name(folder)) for folder in leg.framework.uses],
+        folders=leg.framework.shared_folders,
         weights=str((ran / "shared_data" / leg.task.name / "weights").resolve()),
     )
-    own = {key: value.format(threads=1) for key, value in leg.framework.variables.items()}
-    environment = isolation.variables(1, "cpu", {**made["variables"], **own})
+    environment = isolation.variables(1, "cpu", {**made["variables"], **leg.framework.variables_for(1)})
     done = subprocess.run([made["python"], "-c", text], env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.strip().splitlines()[-1])

@@ -69,6 +69,15 @@ class Framework:
         """Where its files are."""
         return ROOT / self.language / "frameworks" / (self.files or self.name)
 
+    @property
+    def shared_folders(self) -> list[str]:
+        """Folders whose files its legs import besides their own."""
+        return [str(self.folder.with_name(name)) for name in self.uses]
+
+    def variables_for(self, threads: int) -> dict[str, str]:
+        """The variables of its processes."""
+        return {name: value.format(threads=threads) for name, value in self.variables.items()}
+
 
 @dataclass(frozen=True)
 class Leg:
@@ -87,6 +96,10 @@ class Leg:
     @property
     def file(self) -> Path:
         return self.framework.folder / (self.task.name + LANGUAGES[self.framework.language])
+
+    def for_worker(self, **settings) -> dict:
+        """The fields that its file sees as `task`: those of Task.for_worker and the framework's own."""
+        return self.task.for_worker(dropout=True, as_shipped=False, **settings, **self.framework.options)
 
     def sources(self) -> list[Path]:
         """Everything whose change calls for a new run: the framework's folder, and the code that drives and times it."""

@@ -146,16 +146,13 @@ def attempt(
         "toolchain": toolchain,
         "root": str(ROOT),
         "file": str(leg.file),
-        "folders": [str(leg.framework.folder.with_name(name)) for name in leg.framework.uses],
+        "folders": leg.framework.shared_folders,
         "libraries": leg.framework.libraries,
-        "task": task.for_worker(
+        "task": leg.for_worker(
             batch=record["work"]["batch"],
             precision=settings.precision,
             device=settings.device,
             threads=settings.threads,
-            dropout=True,
-            as_shipped=False,
-            **leg.framework.options,
         ),
         "as_shipped": leg.task.name in leg.framework.as_shipped,
         "data": str(arrays.resolve()),
@@ -164,7 +161,7 @@ def attempt(
         "precisions": precisions,
         **{key: record["work"][key] for key in ("samples", "epochs", "test_samples", "warm_up")},
     }
-    own = {key: value.format(threads=settings.threads) for key, value in leg.framework.variables.items()}
+    own = leg.framework.variables_for(settings.threads)
     extra = {**toolchain.get("environment", {}), **marker["variables"], **own}
     variables = isolation.variables(settings.threads, settings.device, extra)
     python = sys.executable if settings.deployment == "current" else marker["python"]
