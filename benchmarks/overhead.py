@@ -12,13 +12,15 @@ import tempfile
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
-from rosetta import config, isolation, measuring
+from rosetta import config, environments, isolation, measuring
 from rosetta.frameworks import unsupported
 from rosetta.plan import Plan
 from rosetta.report.statistics import ratio_interval
+from rosetta.worker.julia import setting
 
-BARE = Path(__file__).with_name("bare.py")
+BARE = {"python": Path(__file__).with_name("bare.py"), "julia": Path(__file__).with_name("bare.jl")}
 
 
 def main(
@@ -30,12 +32,12 @@ def main(
     plan = Plan.of(settings, legs, apart=True)
     print(f"{'leg':<34} {'harness, s':>10} {'bare, s':>10} {'ratio':>6}  95 % interval")
     for leg in plan.legs:
-        if leg.framework.language != "python" or leg.framework.retired or unsupported(leg, settings):
+        if leg.framework.language not in BARE or leg.framework.retired or unsupported(leg, settings):
             continue
         measuring.ensure_data(plan, leg.task)
         made = measuring.provide(plan, leg.framework.environment, lambda text: None)
-        if made["reason"]:
-            print(f"{leg.name:<34} {made['reason']}")
+        if reason := made["reason"] or environments.lacking(leg, made):
+            print(f"{leg.name:<34} {reason}")
             continue
         sides = [], []
         for number in range(rounds):
@@ -74,14 +76,41 @@ def bare(plan: Plan, leg, made: dict) -> list[float]:
         "epochs": work["epochs"],
     }
     own = leg.framework.variables_for(settings.threads)
-    environment = isolation.variables(settings.threads, settings.device, {**made["variables"], **own})
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file, isolation.device_lock(settings.device, print):
-        json.dump(spec, file)
+    tools = made["toolchain"] or {}
+    extra = {**tools.get("environment", {}), **made["variables"], **own}
+    environment = isolation.variables(settings.threads, settings.device, extra)
+    command, text = [made["python"], str(BARE["python"])], json.dumps(spec)
+    if leg.framework.language == "julia":
+        project = [f"--project={tools['project']}"] if tools.get("project") else []
+        command = [tools["julia"], *tools["arguments"], "--startup-file=no", *project, str(BARE["julia"])]
+        text = for_julia(spec, task.trained)
+    with tempfile.NamedTemporaryFile("w", suffix=".spec") as file, isolation.device_lock(settings.device, print):
+        file.write(text)
         file.flush()
-        done = subprocess.run([made["python"], str(BARE), file.name], env=environment, capture_output=True, text=True)
+        done = subprocess.run([*command, file.name], env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{leg.name}: the bare loop failed: {done.stderr.strip().splitlines()[-1]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    last = done.stdout.strip().splitlines()[-1]
+    return json.loads(last) if leg.framework.language == "python" else [float(word) for word in last.split()]
+
+
+def for_julia(spec: dict, trained: bool) -> str:
+    """The specification as lines of words: plain Julia reads no JSON."""
+    lines = [["file", spec["file"]], ["epochs", spec["epochs"]]]
+    lines += [["setting", name, *setting(value)] for name, value in spec["task"].items()]
+    for name, path in spec["weights"].items():
+        array = np.load(path, mmap_mode="r")
+        lines.append(["weight", name, shape(array.shape), array.offset, path])
+    for name in ("x", "y") if trained else ("x",):
+        array = np.load(spec[name], mmap_mode="r")
+        count = min(spec["samples"], len(array))
+        lines.append([name, array.dtype.name, shape((count, *array.shape[1:])), array.offset, spec[name]])
+    return "".join("\t".join(map(str, words)) + "\n" for words in lines)
+
+
+def shape(dimensions: tuple[int, ...]) -> str:
+    """In Julia's order: the last dimension of a C-order array is Julia's first."""
+    return ",".join(map(str, reversed(dimensions)))
 
 
 if __name__ == "__main__":

@@ -14,15 +14,20 @@ using Libdl: dlopen, dlsym
 const TYPES = Dict("float32" => Float32, "float64" => Float64, "int64" => Int64, "uint8" => UInt8)
 const NAMES = Dict(type => name for (name, type) in TYPES)
 
-"The leg, and whatever Python holds by a number: models and placed arrays. `results` are alive until the next request."
+"""
+The leg, and whatever Python holds by a number: models and placed arrays. `results` are alive until the next request.
+`collected` is the time that the garbage collector had taken at the last `collect`, in nanoseconds.
+"""
 mutable struct Session
     leg::Union{Module,Nothing}
     objects::Dict{Int,Any}
     results::Vector{Pair{String,Array}}
     threads::Int
+    libraries::Set{String}
+    collected::Int64
 end
 
-const SESSION = Session(nothing, Dict{Int,Any}(), Pair{String,Array}[], 0)
+const SESSION = Session(nothing, Dict{Int,Any}(), Pair{String,Array}[], 0, Set{String}(), 0)
 
 "A request as far as it was not read yet: fields, and the bytes behind the line (none within one process)."
 mutable struct Request
@@ -95,11 +100,31 @@ end
 const NOTHING = Pair{String,Array}[]
 
 function open_leg(request)
+    path, device, precision = next!(request), next!(request), next!(request)
+    device == "cuda" && open_gpu(precision)
+    while remaining(request)
+        push!(SESSION.libraries, next!(request))
+    end
     # A module of the usual form, so that the leg can include its neighbours.
     SESSION.leg = Core.eval(Main, :(module Leg
-        include($(next!(request)))
+        include($path)
     end))
     return NOTHING
+end
+
+"""
+Loads CUDA.jl, and cuDNN where it is a package of its own (not with Knet's CUDA.jl 3), as `Main.CUDA`.
+
+float32 is float32: no math mode of CUDA.jl keeps cuDNN from TF32 (its pedantic one is cuDNN's default, which allows it, CUDA.jl 5.9,
+lib/cudnn/src/cuDNN.jl), but NVIDIA's own variable does, for cuBLAS too. It is read when they are loaded.
+"""
+function open_gpu(precision)
+    reduced = precision == "tf32"
+    reduced || (ENV["NVIDIA_TF32_OVERRIDE"] = "0")
+    Core.eval(Main, :(using CUDA))
+    Base.find_package("cuDNN") === nothing || Core.eval(Main, :(using cuDNN))
+    mode = reduced ? :FAST_MATH : :DEFAULT_MATH
+    Core.eval(Main, :(CUDA.math_mode!(CUDA.$mode; precision = :TensorFloat32)))
 end
 
 function build(request)
@@ -135,6 +160,15 @@ function synchronize(request)
     return NOTHING
 end
 
+"Frees what is no longer used. Gives the seconds that this took, and those of collections since the last call."
+function collect_garbage(request)
+    before = Base.gc_num()
+    seconds = @elapsed GC.gc()
+    within = (before.total_time - SESSION.collected) / 1e9
+    SESSION.collected = Base.gc_num().total_time
+    return ["seconds" => [seconds, within]]
+end
+
 function forget(request)
     while remaining(request)
         delete!(SESSION.objects, number!(request))
@@ -142,15 +176,18 @@ function forget(request)
     return NOTHING
 end
 
-"Name and value as bytes: this Julia with its level of optimization, and its BLAS."
+"Name and value as bytes: this Julia with its level of optimization, its BLAS, and the libraries that the harness asked for."
 function versions(request)
     found = ["julia" => "$VERSION -O$(Base.JLOptions().opt_level)", "blas" => blas()]
+    # Before Julia 1.9 a module does not know its version.
+    loaded = VERSION < v"1.9" ? [] : [(key.name, Base.pkgversion(loaded)) for (key, loaded) in Base.loaded_modules]
+    append!(found, [name => string(version) for (name, version) in loaded if name in SESSION.libraries])
     return [name => Vector{UInt8}(value) for (name, value) in found]
 end
 
 const VERBS = Dict(
     "open" => open_leg, "build" => build, "load" => load, "place" => place, "train" => train, "predict" => predict,
-    "weights" => weights, "synchronize" => synchronize, "forget" => forget, "versions" => versions,
+    "weights" => weights, "synchronize" => synchronize, "collect" => collect_garbage, "forget" => forget, "versions" => versions,
 )
 
 "A result as an array of a type that NumPy knows under the same name."

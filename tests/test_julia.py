@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from rosetta import debian_julia, environments, initial, julia_toolchain, reference
+from rosetta import debian_julia, environments, initial, julia_packages, julia_toolchain, reference
+from rosetta.frameworks import discover
 from rosetta.tasks import TASKS
 from rosetta.worker import julia, proof
 from rosetta.worker.job import Unavailable, change
@@ -33,6 +34,24 @@ def fake_julia(path, version, blas="OpenBLAS 0.3.28 SkylakeX"):
         path,
         f'if [ "$1" = --version ]; then echo "julia version {version}"; else echo "ROSETTA {blas} $OPENBLAS_CORETYPE"; fi\n',
     )
+
+
+def project_with(folder, packages):
+    """A Julia project with these packages {name: version}, as Pkg leaves it."""
+    folder.mkdir()
+    (folder / "Project.toml").write_text("[deps]\n" + "".join(f'{name} = "u"\n' for name in packages))
+    entries = "".join(f'[[deps.{name}]]\nversion = "{version}"\n' for name, version in packages.items())
+    (folder / "Manifest.toml").write_text(f'manifest_format = "2.0"\n{entries}[[deps.Random]]\nuuid = "r"\n')
+    return folder
+
+
+def juliacall_python(tmp_path, project, installed="0.9.34"):
+    """An interpreter whose juliacall is of version `installed` and starts Julia 1.10.4 with a project."""
+    answer = {"julia": "/j/bin/julia", "project": str(project), "version": "1.10.4", "optimization": "-O2", "blas": "?"}
+    script = (
+        f"case \"$2\" in *metadata*) echo {installed};; *) echo noise; echo 'ROSETTA {json.dumps(answer)}';; esac\n"
+    )
+    return executable(tmp_path / "env/bin/python", script)
 
 
 @pytest.fixture
@@ -94,13 +113,17 @@ def test_a_julia_that_dies_of_an_exception_is_not_ready(bare, tmp_path):
 def test_juliacall_is_preferred_and_later_starts_need_no_juliapkg(bare, tmp_path, monkeypatch):
     monkeypatch.setattr(julia_toolchain, "unreachable", lambda log: "")
     fake_julia(bare / "julia", "1.11.2")
-    answer = {"julia": "/j/bin/julia", "project": "/j/project", "version": "1.12.1", "optimization": "-O2"}
-    python = executable(tmp_path / "env/bin/python", f"echo 'noise'; echo 'ROSETTA {json.dumps(answer)}'\n")
+    python = juliacall_python(tmp_path, project_with(tmp_path / "fetched", {"PythonCall": "0.9.34", "Flux": "0.16.9"}))
     found = julia_toolchain.provide(str(python), tmp_path / "log")
-    assert (found["bridge"], found["version"], found["origin"]) == ("juliacall", "1.12.1", "juliapkg")
+    assert (found["bridge"], found["version"], found["origin"]) == ("juliacall", "1.10.4", "juliapkg")
     assert found["environment"]["PYTHON_JULIACALL_EXE"] == "/j/bin/julia"
-    assert found["environment"]["PYTHON_JULIACALL_PROJECT"] == "/j/project"
+    assert found["environment"]["PYTHON_JULIACALL_PROJECT"] == str(tmp_path / "fetched")
     assert found["environment"]["JULIA_CONDAPKG_BACKEND"] == "Null"
+    assert found["packages"] == {"PythonCall": "0.9.34", "Flux": "0.16.9"}
+    asked = json.loads((tmp_path / "env/julia_env/pyjuliapkg/juliapkg.json").read_text())
+    assert asked["packages"]["Lux"] == {"uuid": "b2108857-7c20-44ae-9111-449ecde12c47", "version": "1.31"}
+    assert asked["julia"] == "1.10 - 1.12"
+    assert "CUDA" not in asked["packages"]
 
 
 def test_without_a_network_juliapkg_is_not_even_started(bare, tmp_path):
@@ -113,18 +136,84 @@ def test_without_a_network_juliapkg_is_not_even_started(bare, tmp_path):
 
 
 def test_a_given_julia_with_its_project_needs_no_network(bare, tmp_path, monkeypatch):
+    every = dict.fromkeys(julia_packages.wanted_packages(ROOT / "Project.toml", "cpu").packages, "1.0.0")
+    project = project_with(tmp_path / "given", {**every, "PythonCall": "0.9.34"})
     monkeypatch.setenv("PYTHON_JULIACALL_EXE", "/j/bin/julia")
-    monkeypatch.setenv("PYTHON_JULIACALL_PROJECT", "/j/project")
-    answer = {"julia": "/j/bin/julia", "project": "/j/project", "version": "1.10.4", "optimization": "-O2"}
-    python = executable(tmp_path / "env/bin/python", f"echo 'ROSETTA {json.dumps(answer)}'\n")
+    monkeypatch.setenv("PYTHON_JULIACALL_PROJECT", str(project))
+    python = juliacall_python(tmp_path, project)
     found = julia_toolchain.provide(str(python), tmp_path / "log")
-    assert (found["bridge"], found["origin"]) == ("juliacall", "PYTHON_JULIACALL_EXE")
+    assert (found["bridge"], found["origin"], found["missing"]) == ("juliacall", "PYTHON_JULIACALL_EXE", [])
     monkeypatch.delenv("PYTHON_JULIACALL_PROJECT")
     fake_julia(bare / "julia", "1.11.2")
     assert (
         "PYTHON_JULIACALL_EXE is set without its partner"
         in julia_toolchain.provide(str(python), tmp_path / "log")["note"]
     )
+
+
+def test_what_a_given_project_lacks_is_named_for_the_legs_that_need_it(bare, tmp_path, monkeypatch):
+    project = project_with(tmp_path / "given", {"PythonCall": "0.9.34", "Flux": "0.16.9", "Zygote": "0.7.12"})
+    monkeypatch.setenv("PYTHON_JULIACALL_EXE", "/j/bin/julia")
+    monkeypatch.setenv("PYTHON_JULIACALL_PROJECT", str(project))
+    found = julia_toolchain.provide(str(juliacall_python(tmp_path, project)), tmp_path / "log")
+    assert (found["status"], found["missing"]) == ("ready", ["Lux", "Optimisers"])
+    named = {leg.framework.name: leg.framework for leg in discover() if leg.framework.language == "julia"}
+    assert julia_toolchain.lacking(named["base"], found) == ""
+    reason = julia_toolchain.lacking(named["lux"], found)
+    assert reason.startswith("Lux needs the Julia packages Lux, Optimisers, which Julia 1.10.4 (PYTHON_JULIACALL_EXE)")
+    assert "rosetta setup julia" in reason
+
+
+def test_a_project_that_lacks_something_gives_way_to_our_own_made_offline(bare, tmp_path, monkeypatch):
+    """Flux's project is given; Knet's is made from what this Julia has, and asks for no version of PythonCall."""
+    given = project_with(tmp_path / "given", {"PythonCall": "0.9.34", "Flux": "0.16.9"})
+    manifest = tmp_path / "env/julia_project/Manifest.toml"
+    entries = "".join(f"[[deps.{name}]]\nversion = '1.0.0'\n" for name in ("CUDA", "Knet", "PythonCall"))
+    program = 'echo "$JULIA_PKG_OFFLINE $*" >> ' + str(tmp_path / "asked")
+    instantiating = executable(
+        bare / "own-julia", f'{program}; printf "{entries.encode("unicode_escape").decode()}" > {manifest}\n'
+    )
+    monkeypatch.setenv("PYTHON_JULIACALL_EXE", str(instantiating))
+    monkeypatch.setenv("PYTHON_JULIACALL_PROJECT", str(given))
+    python = juliacall_python(tmp_path, tmp_path / "env/julia_project", installed="1.0.0")
+    found = julia_toolchain.provide(str(python), tmp_path / "log", "julia/frameworks/knet/Project.toml")
+    assert found["packages"] == {"CUDA": "1.0.0", "Knet": "1.0.0", "PythonCall": "1.0.0"}
+    assert (tmp_path / "asked").read_text().startswith("true --startup-file=no")
+    compat = (tmp_path / "env/julia_project/Project.toml").read_text().partition("[compat]")[2]
+    assert "Knet" in compat
+    assert "PythonCall" not in compat
+
+
+def test_juliacall_is_made_the_version_of_a_given_pythoncall(bare, tmp_path, monkeypatch):
+    asked = []
+    log = julia_toolchain.Log(tmp_path / "log")
+    monkeypatch.setattr(log, "run", lambda command, *rest: asked.append(command) or (0, "0.9.34\n"))
+    assert julia_toolchain.match_juliacall("/e/bin/python", "0.9.34", log) == ""
+    assert len(asked) == 1
+    assert julia_toolchain.match_juliacall("/e/bin/python", "0.9.31", log) == ""
+    assert asked[-1][-1] == "juliacall==0.9.31"
+    # The interpreter at hand is the user's: it is not changed.
+    assert "install juliacall==0.9.31" in julia_toolchain.match_juliacall(sys.executable, "0.9.31", log)
+
+
+def test_manifests_of_both_formats_are_read(tmp_path):
+    (tmp_path / "Manifest.toml").write_text('[[Flux]]\nversion = "0.14.1"\n[[Random]]\nuuid = "x"\n')
+    assert julia_packages.installed_packages(tmp_path) == {"Flux": "0.14.1", "Random": ""}
+    (tmp_path / "Manifest-v1.11.toml").write_text('julia_version = "1.11.1"\n[[deps.Flux]]\nversion = "0.16.9"\n')
+    assert julia_packages.installed_packages(tmp_path / "Project.toml") == {"Flux": "0.16.9"}
+    assert julia_packages.installed_packages(tmp_path / "Project.toml") == julia_packages.installed_packages(tmp_path)
+
+
+def test_a_gpu_wants_cuda_as_well():
+    for project in ("Project.toml", "julia/frameworks/knet/Project.toml"):
+        assert "CUDA" in julia_packages.wanted_packages(ROOT / project, "cuda").packages
+
+
+def test_the_two_halves_of_the_bridge_are_of_one_version():
+    for name, project in (("julia", "Project.toml"), ("knet", "julia/frameworks/knet/Project.toml")):
+        locked = (environments.REQUIREMENTS / f"{name}.lock").read_text()
+        bounds = julia_packages.wanted_packages(ROOT / project, "cpu").packages["PythonCall"][1]
+        assert f"juliacall={bounds}\n" in locked
 
 
 def test_a_forced_bridge_is_not_replaced(bare, tmp_path, monkeypatch):
@@ -214,7 +303,8 @@ end
 
 
 def job_for(path, toolchain):
-    return SimpleNamespace(root=str(ROOT), file=str(path), toolchain=toolchain)
+    task = SimpleNamespace(device="cpu", precision="fp32")
+    return SimpleNamespace(root=str(ROOT), file=str(path), toolchain=toolchain, task=task, libraries=[])
 
 
 @pytest.fixture
@@ -293,9 +383,12 @@ def test_a_julia_process_that_dies_is_noticed_and_its_end_is_named(leg, tmp_path
         other.build(task_named("any"), {})
 
 
-def test_a_leg_that_does_not_compile_says_where(tmp_path, toolchain):
+def test_a_leg_that_does_not_load_says_where_and_a_missing_package_is_no_failure(tmp_path, toolchain):
     (tmp_path / "broken.jl").write_text("x = 1\nusing NoSuchPackage\n")
-    with pytest.raises(julia.JuliaError, match="ArgumentError: Package NoSuchPackage not found"):
+    with pytest.raises(Unavailable, match="Package NoSuchPackage not found in current path; `rosetta doctor`"):
+        julia.open_julia_process(job_for(tmp_path / "broken.jl", toolchain))
+    (tmp_path / "broken.jl").write_text("x = missing_function()\n")
+    with pytest.raises(julia.JuliaError, match="UndefVarError: missing_function not defined"):
         julia.open_julia_process(job_for(tmp_path / "broken.jl", toolchain))
 
 
@@ -347,7 +440,7 @@ def test_answers_within_one_process_are_addresses(tmp_path, toolchain):
     (tmp_path / "leg.jl").write_text(LEG)
     program = """
         include(ARGS[1])
-        @assert Rosetta.answer("open\\t" * ARGS[2]) == "ok"
+        @assert Rosetta.answer("open\\t" * ARGS[2] * "\\tcpu\\tfp32") == "ok"
         @assert Rosetta.answer(join(["build", 1, 2, "threads", "int", 1, "name", "str", "any"], '\\t')) == "ok"
         x = Float32[1 2 3; 4 5 6]
         @assert Rosetta.answer("place\\t1\\t2\\tfloat32\\t3,2\\tmemory:" * string(UInt(pointer(x)))) == "ok"
@@ -371,7 +464,9 @@ from types import SimpleNamespace
 import numpy as np
 from rosetta.worker.julia import JuliaError, open_juliacall
 
-leg = open_juliacall(SimpleNamespace(**json.loads(sys.argv[1])))
+job = SimpleNamespace(**json.loads(sys.argv[1]))
+job.task = SimpleNamespace(device="cpu", precision="fp32")
+leg = open_juliacall(job)
 weights = {"a": np.arange(24, dtype=np.float32).reshape(2, 3, 4)}
 model = leg.build(SimpleNamespace(name="failing", rate=0.1, threads=1), weights)
 assert np.array_equal(leg.weights(model)["a"], weights["a"])
@@ -396,7 +491,7 @@ def test_the_same_leg_through_juliacall(tmp_path, monkeypatch):
     if found["status"] != "ready":
         pytest.skip(found["reason"])
     (tmp_path / "leg.jl").write_text(LEG)
-    job = json.dumps(vars(job_for(tmp_path / "leg.jl", found)))
+    job = json.dumps({**vars(job_for(tmp_path / "leg.jl", found)), "task": None})
     variables = {**os.environ, "PYTHONPATH": str(ROOT / "python")}
     done = subprocess.run([python, "-c", IN_PROCESS, job], capture_output=True, text=True, env=variables, timeout=600)
     assert "checked" in done.stdout, done.stderr
@@ -439,6 +534,7 @@ def golden(request, tmp_path_factory):
         golden=str(folder / "golden.npz"),
         precisions=["fp64", "fp32"],
         as_shipped=False,
+        libraries=[],
     )
 
 

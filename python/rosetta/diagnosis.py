@@ -62,6 +62,13 @@ def leg_state(plan: Plan, leg: Leg, found: dict) -> dict:
         return {"leg": leg.name, "state": "unsupported", "reason": reason, "mend": ""}
     if reason := unreachable(leg, plan.settings):
         return {"leg": leg.name, "state": "unavailable", "reason": reason, "mend": ""}
+    if found["state"] == "ready" and (reason := environments.lacking(leg, found)):
+        return {
+            "leg": leg.name,
+            "state": "unavailable",
+            "reason": reason,
+            "mend": f"rosetta setup {leg.framework.environment}",
+        }
     return {"leg": leg.name, "state": found["state"], "reason": found["reason"], "mend": found["mend"]}
 
 
@@ -83,7 +90,7 @@ def show(found: dict, out: Console) -> None:
         if chain:
             words = [
                 f"{key} {chain[key]}"
-                for key in ("version", "bridge", "optimization", "blas", "origin", "warning")
+                for key in ("version", "bridge", "optimization", "blas", "kernels", "origin", "warning")
                 if chain.get(key)
             ]
             out.print(f"{name}: {'; '.join(words)}", markup=False)

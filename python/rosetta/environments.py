@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from rosetta import debian, interpreters, machine, records
 from rosetta.config import ROOT, Settings
-from rosetta.frameworks import discover, tomllib
+from rosetta.frameworks import Leg, discover, tomllib
 from rosetta.indexes import has_wheel, uv_environment
 
 REQUIREMENTS = ROOT / "python" / "environments"
@@ -38,6 +38,7 @@ class Needs:
     libraries: dict[str, str] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
     toolchain: str = ""
+    project: str = ""
 
 
 @functools.cache
@@ -93,6 +94,7 @@ def situation(name: str, settings: Settings) -> dict:
     return {
         "lock": lock_sha256(name, settings.device),
         "needs": repr(needs(name)),
+        "project": hashlib.sha256((ROOT / needs(name).project).read_bytes()).hexdigest() if needs(name).project else "",
         "deployment": settings.deployment,
         "device": settings.device,
         "python": sys.version.split()[0],
@@ -129,9 +131,15 @@ def provide(name: str, settings: Settings, say: Callable[[str], None] = print) -
             found.update(status="unavailable", reason=reason)
         elif module := toolchain(name):
             say(f"{name}: looking for the language and its bridge")
-            found["toolchain"] = module.provide(python, file)
+            found["toolchain"] = module.provide(python, file, needs(name).project, settings.device)
             found.update(status=found["toolchain"]["status"], reason=found["toolchain"]["reason"])
         return found
+
+
+def lacking(leg: Leg, found: dict) -> str:
+    """What a leg needs of its language that an environment's toolchain does not have, with the way out; empty where it has all."""
+    module = toolchain(leg.framework.environment)
+    return module.lacking(leg.framework, found["toolchain"]) if module and found["toolchain"] else ""
 
 
 def provide_python(name: str, settings: Settings, log, say: Callable[[str], None]) -> tuple[str, str]:

@@ -1,13 +1,15 @@
-"""Where Julia comes from, and which bridge it allows.
+"""Where Julia and its packages come from, and which bridge they allow.
 
 In this order: juliacall, with the Julia on PATH or one that juliapkg downloads; a plain `julia` on PATH; Debian's Julia 1.5.3,
-unpacked into a folder of the project's own. The last two are served by a `julia` process behind a pipe.
+unpacked into a folder of the project's own. The last two are served by a `julia` process behind a pipe. Which packages the legs of
+an environment want, its Julia project says (`Needs.project`): juliapkg fetches them, or they are in a project that is given.
 
 Environment variables:
     ROSETTA_JULIA: the julia executable to use instead of the one on PATH.
     ROSETTA_JULIA_PREFIX: where Debian's Julia is unpacked; default .julia/prefix in the checkout.
     ROSETTA_JULIA_BRIDGE: `juliacall` or `julia`, to allow only this bridge.
-    PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT: a Julia and a project with PythonCall; juliapkg is then left out.
+    PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT: a Julia and a project with PythonCall; juliapkg is then left out. Where that project
+        lacks what an environment wants, the environment's own project is made offline, from the packages that this Julia has already.
 """
 
 import hashlib
@@ -22,6 +24,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from rosetta import debian_julia
+from rosetta.frameworks import Framework
+from rosetta.indexes import uv_environment
+from rosetta.julia_packages import BRIDGE_PACKAGE, Wanted, direct_packages, installed_packages, wanted_packages
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,11 +41,15 @@ WAY_OUT = "install Julia 1.10 or newer from https://julialang.org/install, or na
 REACH_SECONDS = 8
 """How long a download server may take to answer before juliapkg is left out."""
 
-DOWNLOAD_SECONDS = 1200
-"""How long juliapkg may take to fetch Julia and PythonCall and to compile it."""
+DOWNLOAD_SECONDS = 3600
+"""How long juliapkg may take to fetch Julia and the packages and to compile them."""
 
-SINGLE = {"JULIA_NUM_THREADS": "1"}
-"""One Julia thread: BLAS has the task's threads, and more Julia threads make juliacall's signals unsafe."""
+SINGLE = {"JULIA_NUM_THREADS": "1", "JULIA_LOAD_PATH": "@:@stdlib"}
+"""One Julia thread: BLAS has the task's threads, and more Julia threads make juliacall's signals unsafe. Packages come from the
+project alone, never from the user's own environment."""
+
+JULIACALL = (1, 10)
+"""The oldest Julia that juliacall starts."""
 
 
 def prefix() -> Path:
@@ -108,31 +117,33 @@ class Log:
         return done.returncode, done.stdout
 
 
-def provide(python: str | None, log) -> dict:
+def provide(python: str | None, log, project: str = "Project.toml", device: str = "cpu") -> dict:
     """Makes Julia usable, or finds out why it can't be had.
 
     Args:
         python: the interpreter of an environment with juliacall; None where there is none.
         log: an open text file, or a path, for the details.
+        project: the Julia project with the packages that the environment's legs want, relative to the checkout.
 
     Returns:
         {"status": "ready" or "unavailable", "reason", "bridge": "juliacall" or "julia", "julia": executable, "arguments",
-        "environment": variables for the worker's process, "version", "optimization": "-O1" or "-O2", "origin", "note": why it
-        is not juliacall}.
+        "environment": variables for the worker's process, "version", "optimization": "-O1" or "-O2", "origin", "blas", "kernels": whether
+        BLAS has those of this processor, "packages": {name: version} of what its legs want, "missing": [name], "note": why it is not juliacall}.
     """
     log = Log(log)
+    wanted = wanted_packages(ROOT / project, device)
     bridge = os.environ.get("ROSETTA_JULIA_BRIDGE") or "any"
     if bridge not in ("any", "juliacall", "julia"):
         return unavailable(f"ROSETTA_JULIA_BRIDGE is {bridge!r}; it can be juliacall or julia")
     note = "ROSETTA_JULIA_BRIDGE asks for julia"
     if bridge != "julia":
-        found, note = with_juliacall(python, log)
+        found, note = with_juliacall(python, wanted, log)
         if found:
             return found
         log.write(f"no juliacall: {note}\n")
         if bridge == "juliacall":
             return unavailable(f"ROSETTA_JULIA_BRIDGE asks for juliacall, but {note}; {WAY_OUT}")
-    found, reason = with_process(log)
+    found, reason = with_process(wanted, log)
     if found:
         return {**found, "note": note}
     return unavailable(f"no juliacall ({note}), and no julia by itself ({reason}); {WAY_OUT}")
@@ -142,7 +153,22 @@ def unavailable(reason: str) -> dict:
     return {"status": "unavailable", "reason": reason}
 
 
-def with_juliacall(python: str | None, log: Log) -> tuple[dict | None, str]:
+def lacking(framework: Framework, found: dict) -> str:
+    """Which packages of a framework a toolchain does not have, and the way out; empty where it has all of them."""
+    missing = [name for name in framework.libraries if name in found.get("missing", ())]
+    if not missing:
+        return ""
+    where = f"Julia {found['version']} ({found['origin']})" + (
+        f", project {found['project']}" if found.get("project") else ""
+    )
+    why = f": {found['note']}" if found.get("note") else ""
+    return f"{framework.title} needs the Julia packages {', '.join(missing)}, which {where} does not have{why}; {WAY_OUT_OF_LACKING}"
+
+
+WAY_OUT_OF_LACKING = "with a network `rosetta setup julia knet` fetches them; without one name a Julia and a project that have them (docs/julia.md)"
+
+
+def with_juliacall(python: str | None, wanted: Wanted, log: Log) -> tuple[dict | None, str]:
     """(the toolchain, "") or (None, why juliacall can't be used)."""
     if python is None:
         return None, "there is no Python environment with juliacall"
@@ -153,13 +179,31 @@ def with_juliacall(python: str | None, log: Log) -> tuple[dict | None, str]:
             None,
             f"{given[0]} is set without its partner: juliacall wants PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT",
         )
-    if not given:
-        if named := os.environ.get("ROSETTA_JULIA"):
-            environment["PYTHON_JULIAPKG_EXE"] = named
-        resolved = Path(python).parent.parent / "julia_env" / "pyjuliapkg" / "meta.json"
-        if not resolved.exists() and (server := unreachable(log)):
-            return None, f"{server} cannot be reached, so juliapkg cannot fetch Julia or PythonCall"
-    code, output = log.run([python, "-c", CHECK_JULIACALL], DOWNLOAD_SECONDS, environment)
+    origin = "PYTHON_JULIACALL_EXE"
+    if given:
+        environment.update(given_project(python, wanted, log))
+    else:
+        origin = "juliapkg"
+        home = Path(python).parent.parent / "julia_env" / "pyjuliapkg"
+        asked = wanted.for_juliapkg()
+        fetched = (home / "meta.json").exists() and (home / "juliapkg.json").exists()
+        if not (fetched and (home / "juliapkg.json").read_text() == asked) and (server := unreachable(log)):
+            # Without a network the packages may still lie in the depot of the Julia at hand, from an earlier time.
+            local = find() or {"julia": "", "version": "0.0"}
+            own = own_project(local["julia"], python, wanted, log) if release(local["version"]) >= JULIACALL else None
+            if own is None:
+                return None, f"{server} cannot be reached, so juliapkg cannot fetch Julia or its packages"
+            origin = local["origin"]
+            environment.update(PYTHON_JULIACALL_EXE=local["julia"], PYTHON_JULIACALL_PROJECT=str(own))
+        else:
+            if named := os.environ.get("ROSETTA_JULIA"):
+                environment["PYTHON_JULIAPKG_EXE"] = named
+            home.mkdir(parents=True, exist_ok=True)
+            (home / "juliapkg.json").write_text(asked)
+    project = environment.get("PYTHON_JULIACALL_PROJECT", "")
+    if project and (reason := match_juliacall(python, installed_packages(project).get(BRIDGE_PACKAGE), log)):
+        return None, reason
+    code, output = log.run([python, "-c", CHECK_JULIACALL, str(HALF)], DOWNLOAD_SECONDS, environment)
     lines = [line for line in output.splitlines() if line.startswith("ROSETTA ")]
     if code == 124:
         return None, f"juliacall did not start within {DOWNLOAD_SECONDS} s"
@@ -168,28 +212,87 @@ def with_juliacall(python: str | None, log: Log) -> tuple[dict | None, str]:
     found = json.loads(lines[-1][len("ROSETTA ") :])
     # With both variables a worker starts without juliapkg: nothing is resolved or fetched while something is measured.
     environment.update(PYTHON_JULIACALL_EXE=found["julia"], PYTHON_JULIACALL_PROJECT=found["project"])
+    environment.update(JULIA_PKG_OFFLINE="true")
     environment.pop("PYTHON_JULIAPKG_EXE", None)
-    return {
+    installed = installed_packages(found["project"])
+    # What a leg loads has to be the project's own, not only something that its packages brought along.
+    missing = sorted(set(wanted.packages) - direct_packages(found["project"]))
+    tools = {
         "status": "ready",
         "reason": "",
         "bridge": "juliacall",
         "julia": found["julia"],
+        "project": found["project"],
+        "packages": {name: installed[name] for name in wanted.packages if name not in missing},
+        "missing": missing,
         "arguments": [],
         "environment": environment,
         "version": found["version"],
         "optimization": found["optimization"],
-        "origin": "PYTHON_JULIACALL_EXE" if given else "juliapkg",
+        "origin": origin,
         "note": "",
-    }, ""
+    }
+    choose_kernels(tools, found["blas"], log)
+    return tools, ""
 
+
+def given_project(python: str, wanted: Wanted, log: Log) -> dict[str, str]:
+    """The variables of juliacall for the Julia that the user gave, with the user's project or, where that lacks something, our own."""
+    julia, project = os.environ["PYTHON_JULIACALL_EXE"], os.environ["PYTHON_JULIACALL_PROJECT"]
+    if not set(wanted.packages) <= direct_packages(project):
+        own = own_project(julia, python, wanted, log)
+        project = str(own) if own else project
+    return {"PYTHON_JULIACALL_EXE": julia, "PYTHON_JULIACALL_PROJECT": project}
+
+
+def own_project(julia: str, python: str, wanted: Wanted, log: Log) -> Path | None:
+    """A project with what is wanted, from the packages that this Julia has already; None where they are not all there."""
+    folder = Path(python).parent.parent / "julia_project"
+    text = wanted.for_pkg()
+    made = folder / "Project.toml"
+    if not (made.exists() and made.read_text() == text and set(wanted.packages) <= direct_packages(folder)):
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            made.write_text(text)
+        except OSError as error:
+            log.write(f"{folder}: {error}\n")
+            return None
+    program = "import Pkg; Pkg.instantiate()"
+    variables = {**SINGLE, "JULIA_PKG_OFFLINE": "true", "JULIA_CONDAPKG_BACKEND": "Null"}
+    code, _ = log.run([julia, "--startup-file=no", f"--project={folder}", "-e", program], DOWNLOAD_SECONDS, variables)
+    return folder if code == 0 and set(wanted.packages) <= direct_packages(folder) else None
+
+
+def match_juliacall(python: str, wanted: str | None, log: Log) -> str:
+    """Makes juliacall the version that a project's PythonCall asks for: the two have to be equal. Why not, or ""."""
+    code, output = log.run([python, "-c", "import importlib.metadata as m; print(m.version('juliacall'))"], 60)
+    installed = output.strip()
+    if code or not wanted or installed == wanted:
+        return ""
+    uv = Path(sys.executable).with_name("uv")
+    remedy = [str(uv), "pip", "install", "-q", "-p", python, "--no-deps", f"juliacall=={wanted}"]
+    faults = f"juliacall is {installed} and the project's {BRIDGE_PACKAGE} {wanted}, which have to be equal"
+    if python == sys.executable:
+        return f"{faults}; install juliacall=={wanted}"
+    log.write(f"{faults}\n")
+    return f"{faults}; `{' '.join(remedy)}` failed" if log.run(remedy, REACH_SECONDS * 30, uv_environment())[0] else ""
+
+
+HALF = ROOT / "julia" / "rosetta.jl"
 
 CHECK_JULIACALL = """
-import json, juliacall
+import json, sys, juliacall
+jl = juliacall.Main
+# What is not compiled yet is compiled now, not while something is timed.
+jl.seval("import Pkg; try Pkg.precompile() catch failure; showerror(stderr, failure); println(stderr) end")
+jl.seval("path -> Base.include(Main, path)")(sys.argv[1])
 found = {
     "julia": juliacall.CONFIG["exepath"],
     "project": juliacall.CONFIG["project"],
-    "version": str(juliacall.Main.seval("string(VERSION)")),
-    "optimization": str(juliacall.Main.seval('"-O$(Base.JLOptions().opt_level)"')),
+    "version": str(jl.seval("string(VERSION)")),
+    "optimization": str(jl.seval('"-O$(Base.JLOptions().opt_level)"')),
+    "blas": str(jl.seval("Rosetta.blas()")),
 }
 print("ROSETTA " + json.dumps(found))
 """
@@ -215,7 +318,7 @@ def unreachable(log: Log) -> str:
     return ""
 
 
-def with_process(log: Log) -> tuple[dict | None, str]:
+def with_process(wanted: Wanted, log: Log) -> tuple[dict | None, str]:
     """(the toolchain of a plain julia, "") or (None, why there is none)."""
     found = find()
     reason = "none on PATH"
@@ -239,6 +342,8 @@ def with_process(log: Log) -> tuple[dict | None, str]:
         "version": found["version"],
         "optimization": "-O2",
         "origin": found["origin"],
+        "packages": {},
+        "missing": sorted(wanted.packages),
     }
     blas = probe(tools, log)
     if blas is None:
@@ -274,7 +379,7 @@ def optimization(tools: dict, log: Log) -> str | None:
 def probe(tools: dict, log: Log) -> str | None:
     """The BLAS of a julia that starts, includes julia/rosetta.jl and survives an exception; None of one that does not."""
     program = 'include(ARGS[1]); try error("a test") catch end; println("ROSETTA ", Rosetta.blas())'
-    command = [tools["julia"], "--startup-file=no", "-O1", "-e", program, str(ROOT / "julia" / "rosetta.jl")]
+    command = [tools["julia"], "--startup-file=no", "-O1", "-e", program, str(HALF)]
     code, output = log.run(command, 120, tools["environment"])
     lines = [line for line in output.splitlines() if line.startswith("ROSETTA ")]
     return lines[-1][len("ROSETTA ") :] if code == 0 and lines else None
@@ -295,15 +400,22 @@ EQUALS = {
 
 def choose_kernels(tools: dict, blas: str, log: Log) -> None:
     """Asks OpenBLAS for kernels that fit the processor, where it is older and chose some that are two to four times slower."""
+    tools.update(blas=blas, kernels="")
     possible = [name for name, needed in KERNELS.items() if needed <= processor_flags()]
     words = {word.strip(",").lower() for word in blas.split()}
-    if not possible or "openblas" not in words or words & EQUALS[possible[-1]] or os.environ.get("OPENBLAS_CORETYPE"):
+    if not possible or "openblas" not in words:
         return
-    trying = {**tools, "environment": {**tools["environment"], "OPENBLAS_CORETYPE": possible[-1]}}
-    chosen = probe(trying, log)
-    if chosen and possible[-1].lower() in chosen.lower():
-        log.write(f"{blas} does not know this processor: OPENBLAS_CORETYPE={possible[-1]}\n")
-        tools["environment"] = trying["environment"]
+    tools["kernels"] = f"the kernels of this processor ({possible[-1]})"
+    if words & EQUALS[possible[-1]]:
+        return
+    if not os.environ.get("OPENBLAS_CORETYPE"):
+        trying = {**tools, "environment": {**tools["environment"], "OPENBLAS_CORETYPE": possible[-1]}}
+        chosen = probe(trying, log)
+        if chosen and possible[-1].lower() in chosen.lower():
+            log.write(f"{blas} does not know this processor: OPENBLAS_CORETYPE={possible[-1]}\n")
+            tools.update(environment=trying["environment"], blas=chosen)
+            return
+    tools["kernels"] = f"slow kernels: {possible[-1]} would be this processor's"
 
 
 def processor_flags() -> set[str]:
@@ -338,7 +450,11 @@ def try_leg(tools: dict, name: str) -> str:
     task = TASKS[name]
     x = np.zeros((4, *task.shape), np.float32 if name == "cnn" else np.int64)
     job = SimpleNamespace(
-        root=str(ROOT), file=str(ROOT / "julia" / "frameworks" / "base" / f"{name}.jl"), toolchain=tools
+        root=str(ROOT),
+        file=str(ROOT / "julia" / "frameworks" / "base" / f"{name}.jl"),
+        toolchain=tools,
+        task=SimpleNamespace(device="cpu", precision="fp32"),
+        libraries=(),
     )
     leg = None
     try:

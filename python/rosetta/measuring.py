@@ -44,7 +44,7 @@ def run(plan: Plan, leg: Leg, number: int, say: Callable, listen: Callable) -> d
         record.update(status="unsupported", reason=reason)
     else:
         marker = json.loads(plan.environment(leg.framework.environment).read_text())
-        if reason := unreachable(leg, plan.settings) or marker["reason"]:
+        if reason := unreachable(leg, plan.settings) or marker["reason"] or environments.lacking(leg, marker):
             record.update(status="unavailable", reason=reason)
         else:
             attempt(plan, leg, number, marker, log, record, say, listen)

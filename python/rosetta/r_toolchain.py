@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rosetta import debian
 from rosetta.config import ROOT
+from rosetta.frameworks import Framework
 
 BUILD = {"RPY2_CFFI_MODE": "ABI"}
 """Variables while the packages of the environment are installed: rpy2 then needs neither a compiler nor R itself."""
@@ -49,7 +50,12 @@ def find() -> dict | None:
     return {"r": executable, "home": home, "version": version(Path(home)), "blas": blas(library(Path(home)))}
 
 
-def provide(python: str | None, log) -> dict:
+def lacking(framework: Framework, found: dict) -> str:
+    """Which packages of a framework R does not have: none, as long as no framework names one."""
+    return ""
+
+
+def provide(python: str | None, log, project: str = "", device: str = "cpu") -> dict:
     """Makes R usable from `python`, an interpreter with rpy2. Never raises for something that is missing.
 
     Args:

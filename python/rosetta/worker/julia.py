@@ -7,6 +7,7 @@ how a line and an array travel. docs/julia.md describes the protocol.
 import atexit
 import contextlib
 import os
+import re
 import subprocess
 import time
 import weakref
@@ -15,6 +16,9 @@ from collections import OrderedDict
 import numpy as np
 
 from .job import Unavailable
+
+MISSING = re.compile(r"ArgumentError: (Package \w+ not found in current path)")
+"""What Julia says of a package that its project does not have."""
 
 TYPES = ("float32", "float64", "int64", "uint8")
 
@@ -37,11 +41,17 @@ class Handle:
 class Leg:
     """The verbs of the contract, sent over a channel. See docs/contract.md."""
 
-    def __init__(self, channel, path):
+    def __init__(self, channel, job):
         self._channel = channel
         self._count = 0
         self._dropped = []
-        self._ask("open", os.path.abspath(path))
+        try:
+            self._ask("open", os.path.abspath(job.file), job.task.device, job.task.precision, *job.libraries)
+        except JuliaError as error:
+            missing = MISSING.match(str(error))
+            if missing:
+                raise Unavailable("%s; `rosetta doctor` says what mends it" % missing.group(1)) from None
+            raise
 
     def build(self, task, weights):
         settings = [item for name in sorted(vars(task)) for item in (name,) + setting(getattr(task, name))]
@@ -71,6 +81,10 @@ class Leg:
 
     def synchronize(self, model):
         self._ask("synchronize", model.number)
+
+    def collect(self):
+        """Frees memory that Julia no longer uses: (seconds that this took, seconds of collections since the last call)."""
+        return tuple(self._ask("collect")["seconds"].tolist())
 
     def versions(self):
         """{"julia": version and level of optimization, "blas": library, version, kernels, threads}."""
@@ -289,7 +303,7 @@ def open_julia_process(job):
         channel = Process(command, tools["environment"])
     except OSError as error:
         raise Unavailable("julia cannot be started: %s; run the set-up again" % error) from None
-    return Leg(channel, job.file)
+    return Leg(channel, job)
 
 
 def open_juliacall(job):
@@ -304,7 +318,7 @@ def open_juliacall(job):
     except ImportError as error:
         raise Unavailable("juliacall cannot be imported: %s; run the set-up again" % error) from None
     juliacall.Main.seval("path -> Base.include(Main, path)")(half(job))
-    return Leg(InProcess(juliacall.Main.seval("Rosetta.answer")), job.file)
+    return Leg(InProcess(juliacall.Main.seval("Rosetta.answer")), job)
 
 
 def ready(toolchain):

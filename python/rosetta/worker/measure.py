@@ -35,7 +35,8 @@ def measure(leg, job, events):
 
     Phases, in seconds: `build` (model and optimizer), `data` (arrays handed to the language and
     the device), `first_step` (the first batch: compilation), `warm_up` (the next batches),
-    `epoch` (one pass over the samples, several times), `evaluation` (the whole test set).
+    `epoch` (one pass over the samples, several times), `evaluation` (the whole test set). Between epochs, outside the
+    clock, `collection` frees memory where the language has a garbage collector that can be called.
     """
     task = job.task
     weights = open_weights(job.weights)
@@ -71,17 +72,31 @@ def measure(leg, job, events):
     if task.trained:
         leg.load(model, weights)
 
+    collected(leg, events)
     for epoch in range(job.epochs):
         positions = order(task.seed, 1 + epoch, job.samples, task.batch)
         with clock:
             losses = work(positions)
         losses = np.asarray(losses, np.float64).ravel().tolist()
-        processor = clock.processor_seconds
-        events.send("phase", phase="epoch", seconds=clock.seconds, processor_seconds=processor, losses=losses)
+        spent = {"processor_seconds": clock.processor_seconds, **collected(leg, events)}
+        events.send("phase", phase="epoch", seconds=clock.seconds, losses=losses, **spent)
 
     if task.trained:
         accuracy, seconds = evaluate(leg, model, job, clock)
         events.send("phase", phase="evaluation", seconds=seconds, accuracy=accuracy)
+
+
+def collected(leg, events):
+    """Calls a leg's garbage collector, where it has one to call: an epoch starts without the last one's leavings, and does not pay for them.
+
+    Returns:
+        {"collector_seconds": seconds of the collections since the last call, which the epoch between the calls did pay for}.
+    """
+    if not hasattr(leg, "collect"):
+        return {}
+    seconds, within = leg.collect()
+    events.send("phase", phase="collection", seconds=seconds)
+    return {"collector_seconds": within}
 
 
 def evaluate(leg, model, job, clock):
