@@ -70,3 +70,34 @@ call_line <- function(call) {
 versions <- function() {
   c(as.character(getRversion()), extSoftVersion()[["BLAS"]], La_library())
 }
+
+#' Versions of the packages that are loaded, but for those that come with R.
+package_versions <- function() {
+  loaded <- loadedNamespaces()
+  own <- loaded[is.na(vapply(loaded, function(name) utils::packageDescription(name)$Priority %||% NA_character_, ""))]
+  vapply(own, function(name) as.character(utils::packageVersion(name)), "")
+}
+
+`%||%` <- function(value, otherwise) if (is.null(value)) otherwise else value
+
+# Arrays of a leg that drives a Python library: they stay Python's, and R holds references.
+
+#' A reference to the array that python/rosetta/worker/r.py has put into its module.
+take_over <- function() reticulate::import("rosetta_handover", convert = FALSE)$value
+
+#' The other way round.
+hand_back <- function(value) {
+  handover <- reticulate::import("rosetta_handover", convert = FALSE)
+  handover$value <- value
+  invisible(NULL)
+}
+
+is_python <- function(value) inherits(value, "python.builtin.object")
+
+#' From 1.43 on, reticulate's finalizer takes Python's lock on the main thread at the end and never gives it back, while rpy2's
+#' end of R waits for it. The function that takes it is all that is replaced: R's finalizers still run.
+let_reticulate_end <- function() {
+  if (!"reticulate" %in% loadedNamespaces()) return(invisible(NULL))
+  if (!exists("py_allow_threads_impl", asNamespace("reticulate"), inherits = FALSE)) return(invisible(NULL))
+  utils::assignInNamespace("py_allow_threads_impl", function(allow = TRUE) invisible(FALSE), "reticulate")
+}

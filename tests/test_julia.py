@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from rosetta import debian_julia, environments, initial, julia_packages, julia_toolchain, reference
+from rosetta import debian_julia, debian_sources, environments, initial, julia_packages, julia_toolchain, reference
 from rosetta.frameworks import discover
 from rosetta.tasks import TASKS
 from rosetta.worker import julia, proof
@@ -251,7 +251,7 @@ def test_openblas_older_than_the_processor_is_told_its_kernels(bare, tmp_path, m
 def test_unverified_packages_are_refused(bare, tmp_path, monkeypatch):
     for tool in ("apt-get", "apt-config", "dpkg"):
         executable(bare / tool, "exit 1\n")
-    monkeypatch.setattr(debian_julia, "KEYRING", tmp_path / "keyring.gpg")
+    monkeypatch.setattr(debian_sources, "KEYRING", tmp_path / "keyring.gpg")
     with pytest.raises(debian_julia.Failed, match="keyring.gpg is missing.*apt-get install debian-archive-keyring"):
         debian_julia.install(tmp_path / "prefix", julia_toolchain.Log(tmp_path / "log"))
 
@@ -259,7 +259,7 @@ def test_unverified_packages_are_refused(bare, tmp_path, monkeypatch):
 def test_a_failed_download_leaves_nothing_behind(bare, tmp_path, monkeypatch):
     for tool in ("apt-get", "apt-config", "dpkg"):
         executable(bare / tool, "exit 1\n")
-    monkeypatch.setattr(debian_julia, "KEYRING", executable(tmp_path / "keyring.gpg", ""))
+    monkeypatch.setattr(debian_sources, "KEYRING", executable(tmp_path / "keyring.gpg", ""))
     monkeypatch.setattr(debian_julia, "mirrors", lambda: ["http://one/debian", "http://two/debian"])
     with pytest.raises(debian_julia.Failed, match="from http://one/debian or http://two/debian"):
         debian_julia.install(tmp_path / "own" / "prefix", julia_toolchain.Log(tmp_path / "log"))

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from rosetta import debian, initial, r_toolchain, reference
+from rosetta import debian, debian_sources, initial, r_packages, r_toolchain, reference
 from rosetta.config import ROOT
 from rosetta.tasks import TASKS
 
@@ -178,7 +178,7 @@ from types import SimpleNamespace
 import numpy as np
 from rosetta.worker.r import open_rpy2
 task = SimpleNamespace(threads=1, **{task!r})
-leg = open_rpy2(SimpleNamespace(root={root!r}, file={file!r}, toolchain={toolchain!r}, task=task))
+leg = open_rpy2(SimpleNamespace(libraries=[], root={root!r}, file={file!r}, toolchain={toolchain!r}, task=task))
 """
 
 
@@ -219,6 +219,15 @@ class Session:
 @pytest.fixture
 def session(r, tmp_path):
     return Session(r, tmp_path)
+
+
+@pytest.fixture
+def driving(environment, tmp_path):
+    """A session in which R drives a Python library: with reticulate, in the environment of MXNet."""
+    found = environment("rmxnet")
+    if found["status"] != "ready":
+        pytest.skip(found["reason"])
+    return Session((found["python"], found["toolchain"]), tmp_path)
 
 
 def error_of(session, body: str) -> str:
@@ -488,3 +497,188 @@ def test_without_rpy2_the_leg_is_unavailable_with_a_reason(r, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "python")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert "Unavailable: rpy2 or R cannot be loaded" in done.stderr
+
+
+# R that drives a Python library
+
+HANDING_OVER = """
+python_arrays <- TRUE
+np <- reticulate::import("numpy", convert = FALSE)
+build <- function(task, weights) weights
+place <- function(model, array) array
+train <- function(model, x, y, order) np$add(x, order)
+predict <- function(model, x) c(1.5, 2.5)
+weights <- function(model) model
+"""
+
+
+def test_arrays_of_such_a_leg_stay_python_s_and_are_not_copied(driving):
+    code = """
+    array = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    model = leg.build(task, {"a.weight": array})
+    back = leg.weights(model)["a.weight"]
+    assert back.dtype == np.float32 and np.array_equal(back, array)
+    x = leg.place(model, np.arange(3))
+    seen = leg.train(model, x, x, np.array([10, 20, 30]))
+    assert seen.dtype == np.int64 and seen.tolist() == [10, 21, 32]
+    # The very same memory: what Python changes, R's reference sees.
+    shared = np.zeros(3, np.int64)
+    placed = leg.place(model, shared)
+    shared[:] = 7
+    assert leg.train(model, placed, placed, np.array([0, 0, 1])).tolist() == [7, 7, 8]
+    # R's own numbers may come back too.
+    assert leg.predict(model, x).tolist() == [1.5, 2.5]
+    print("checked")
+    """
+    assert "checked" in driving.run(code, HANDING_OVER).stdout
+
+
+def test_a_process_with_reticulate_ends_by_itself(driving):
+    """From 1.43 on reticulate's finalizer would wait for ever for Python's lock, were it not kept from taking it."""
+    leg = """
+    library(reticulate)
+    build <- function(task, weights) {
+      reg.finalizer(globalenv(), function(e) cat("R's finalizers ran\n", file = stderr()), onexit = TRUE)
+      as.integer(py_to_r(import("math", convert = FALSE)$factorial(5L)))
+    }
+    """
+    done = driving.run("print(leg.build(task, {})[0])", textwrap.dedent(leg))
+    assert done.stdout.strip() == "120"
+    assert "R's finalizers ran" in done.stderr
+
+
+def test_an_error_in_python_below_r_arrives_as_one_line_too(driving):
+    leg = 'build <- function(task, weights) reticulate::import("math", convert = FALSE)$sqrt(-1)'
+    code = """
+    try:
+        leg.build(task, {})
+    except Exception as error:
+        print(type(error).__name__ + ": " + str(error))
+    """
+    first = driving.run(code, leg).stdout.splitlines()[0]
+    assert first.startswith("RError: python.builtin.ValueError: ValueError: math domain error")
+
+
+def test_versions_name_r_s_packages(driving):
+    found = driving.run("print(leg.versions())", "library(reticulate)\nbuild <- function(task, weights) 1").stdout
+    assert "'reticulate'" in found
+    assert "'rpy2'" in found
+    assert "'stats'" not in found
+
+
+# R's packages
+
+
+class Repositories:
+    """What r_packages finds: no R is started, every program is noted."""
+
+    def __init__(self, monkeypatch, folder, reachable=(), installed=()):
+        self.programs, self.log = [], open(folder / "log", "w")
+        self.installed = set(installed)
+        monkeypatch.setenv("ROSETTA_R_LIBRARY", str(folder / "library"))
+        monkeypatch.delenv("R_REPOS", raising=False)
+        monkeypatch.setattr(debian, "is_root", lambda: False)
+        monkeypatch.setattr(r_packages, "mirror", lambda r: os.environ.get("R_REPOS", r_packages.CRAN))
+        monkeypatch.setattr(r_packages, "reachable", lambda address, log: address in reachable)
+        monkeypatch.setattr(r_packages, "run", self.run)
+
+    def run(self, r, folder, program, log, seconds):
+        self.programs.append(program)
+        if "install.packages" in program:
+            self.installed.add(program.split("'")[1])
+        return "loadNamespace" not in program or program.split("'")[1] in self.installed
+
+    def provide(self, *packages):
+        return r_packages.provide(packages, {"r": "R", "version": "4.2.2"}, self.log)
+
+
+def test_what_is_there_is_not_installed_again(monkeypatch, tmp_path):
+    here = Repositories(monkeypatch, tmp_path, installed={"keras3"})
+    assert here.provide("keras3") == ""
+    assert not any("install.packages" in program for program in here.programs)
+    assert r_packages.library("4.2.2") == tmp_path / "library" / "4.2"
+
+
+def test_packages_come_from_the_mirror_that_r_repos_names(monkeypatch, tmp_path):
+    here = Repositories(monkeypatch, tmp_path, reachable={"file:///a/repository"})
+    monkeypatch.setenv("R_REPOS", "file:///a/repository")
+    assert here.provide("keras3") == ""
+    (installing,) = [program for program in here.programs if "install.packages" in program]
+    assert "repos = 'file:///a/repository'" in installing
+    assert str(tmp_path / "library" / "4.2") in installing
+
+
+def test_without_cran_keras_says_what_is_missing(monkeypatch, tmp_path):
+    reason = Repositories(monkeypatch, tmp_path).provide("keras3")
+    assert reason == (
+        "R's package keras3 is missing, and https://cloud.r-project.org cannot be reached; name a CRAN mirror in R_REPOS"
+    )
+
+
+def test_without_cran_reticulate_comes_from_debian_s_sources(monkeypatch, tmp_path):
+    here = Repositories(monkeypatch, tmp_path)
+    asked = []
+
+    def unpacked(package, suite, work, log):
+        asked.append((package, suite))
+        return work / "source"
+
+    monkeypatch.setattr(debian_sources, "unpacked", unpacked)
+    monkeypatch.setattr(debian, "run", lambda command, log: asked.append(command) or here.installed.add("reticulate"))
+    assert here.provide("reticulate") == ""
+    assert asked[0] == ("r-cran-reticulate", "trixie")
+    assert asked[1][:3] == ["R", "CMD", "INSTALL"]
+
+    def failing(*arguments):
+        raise debian_sources.Failed("could not be fetched from http://one/debian")
+
+    here.installed.clear()
+    monkeypatch.setattr(debian_sources, "unpacked", failing)
+    reason = here.provide("reticulate")
+    assert reason.endswith("and Debian's source could not be fetched from http://one/debian")
+
+
+def test_torch_is_not_compiled_for_minutes_where_its_library_cannot_be_had(monkeypatch, tmp_path):
+    here = Repositories(monkeypatch, tmp_path, reachable={r_packages.CRAN})
+    reason = here.provide("torch")
+    assert "https://torch-cdn.mlverse.org cannot be reached" in reason
+    assert "torch::install_torch()" in reason
+    assert not any("install.packages" in program for program in here.programs)
+
+
+def test_folders_and_servers_are_told_from_those_that_are_not_there(tmp_path):
+    with open(tmp_path / "log", "w") as log:
+        assert r_packages.reachable(f"file://{tmp_path}", log)
+        assert not r_packages.reachable(f"file://{tmp_path}/nothing", log)
+        assert not r_packages.reachable("http://127.0.0.1:9", log)
+
+
+@pytest.fixture(scope="session")
+def rscript(r, tmp_path_factory):
+    """Runs a line of R in the checkout; testthat and lintr are installed where they may be."""
+    if subprocess.run(["Rscript", "-e", "library(testthat); library(lintr)"], capture_output=True).returncode:
+        with open(tmp_path_factory.mktemp("r") / "log", "w") as log:
+            reason = debian.install(
+                ("r-cran-testthat", "r-cran-lintr"),
+                log,
+                "R has no testthat or lintr: install.packages(c('testthat', 'lintr'))",
+            )
+        if reason:
+            pytest.skip(reason)
+
+    def run(program: str) -> subprocess.CompletedProcess:
+        command = ["Rscript", "--vanilla", "-e", program]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+    return run
+
+
+def test_r_s_own_functions_by_testthat(rscript):
+    """tests/testthat: what r/rosetta.R and the layers of base R promise, in R's own words."""
+    done = rscript("testthat::test_dir('tests/testthat', stop_on_failure = TRUE)")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+
+
+def test_r_files_are_written_in_one_style(rscript):
+    done = rscript("found <- lintr::lint_dir('r'); print(found); quit(status = length(found) > 0)")
+    assert done.returncode == 0, done.stdout[-3000:]

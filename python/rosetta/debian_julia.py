@@ -12,23 +12,14 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from rosetta.debian_sources import SECONDS, Failed, configure, mirrors, require_tools
+
 PACKAGES = ["julia", "libunwind8"]
 
 NOT_UNPACKED = ("libc6", "libc-bin", "dpkg", "tar", "perl-base", "debconf", "gcc-10-base")
 """The system's own serve: a second glibc beside the system's dynamic linker crashes, the others are tools."""
 
 LIBRARIES = ("usr/lib/{triplet}", "lib/{triplet}")
-
-MIRRORS = ("http://deb.debian.org/debian", "http://archive.debian.org/debian")
-
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-
-SECONDS = 600
-"""For one run of apt-get; its own network timeouts are much shorter."""
-
-
-class Failed(Exception):
-    """Debian's Julia can't be had; the message says why in one line."""
 
 
 def find(prefix: Path) -> dict | None:
@@ -53,11 +44,7 @@ def install(prefix: Path, log) -> dict:
     `log` has write(text) and run(command, seconds, environment) -> (exit code, standard output).
     """
     prefix = prefix.absolute()
-    for tool in ("apt-get", "apt-config", "dpkg"):
-        if shutil.which(tool) is None:
-            raise Failed(f"{tool} is missing, this is not Debian or Ubuntu")
-    if not KEYRING.exists():
-        raise Failed(f"{KEYRING} is missing, which verifies the packages: apt-get install debian-archive-keyring")
+    require_tools()
     try:
         prefix.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{prefix}.lock"), tempfile.TemporaryDirectory(dir=prefix.parent, prefix=".unpacking-") as work:
@@ -76,7 +63,7 @@ def download(work: Path, log) -> list[Path]:
     """The packages of Julia and all they need, from the first mirror that has them."""
     reasons = []
     for mirror in mirrors():
-        environment = {"APT_CONFIG": str(configure(work / "apt", mirror, log)), "LC_ALL": "C"}
+        environment = {"APT_CONFIG": str(configure(work / "apt", mirror, "bullseye")), "LC_ALL": "C"}
         code, _ = log.run(["apt-get", "-q", "update"], SECONDS, environment)
         if code == 0:
             install = ["apt-get", "-q", "-y", "--no-install-recommends", "--download-only", "install", *PACKAGES]
@@ -86,48 +73,6 @@ def download(work: Path, log) -> list[Path]:
             return archives
         reasons.append(mirror)
     raise Failed(f"apt-get could not fetch it from {' or '.join(reasons)}, details in the log")
-
-
-def mirrors() -> list[str]:
-    """The system's own mirror of Debian first, then the official ones."""
-    own = []
-    for path in [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]:
-        if path.is_file() and os.access(path, os.R_OK):
-            lines = [
-                line for line in path.read_text(errors="replace").splitlines() if not line.lstrip().startswith("#")
-            ]
-            own += re.findall(r"\bhttps?://[^\s\]]+/debian/?(?=\s|$)", "\n".join(lines))
-    return list(dict.fromkeys(mirror.rstrip("/") for mirror in [*own, *MIRRORS]))
-
-
-def configure(folder: Path, mirror: str, log) -> Path:
-    """An apt configuration whose every path lies in `folder`; the system's settings for downloads (proxies) stay."""
-    shutil.rmtree(folder, ignore_errors=True)
-    for name in ("state/lists/partial", "cache/archives/partial", "preferences.d"):
-        (folder / name).mkdir(parents=True)
-    (folder / "status").touch()
-    sources = folder / "sources.list"
-    sources.write_text(f"deb [signed-by={KEYRING} check-valid-until=no] {mirror} bullseye main\n")
-    _, acquire = log.run(["apt-config", "dump", "Acquire"], SECONDS)
-    own = {
-        "Dir::State": folder / "state",
-        "Dir::State::status": folder / "status",
-        "Dir::Cache": folder / "cache",
-        "Dir::Etc::sourcelist": sources,
-        "Dir::Etc::sourceparts": "/dev/null",
-        "Dir::Etc::preferences": "/dev/null",
-        "Dir::Etc::preferencesparts": folder / "preferences.d",
-        "Dir::Etc::main": "/dev/null",
-        "Dir::Etc::parts": "/dev/null",
-        "APT::Architectures": "",
-        "APT::Sandbox::User": "root",  # the private folders may lie where the user _apt cannot look
-        "Acquire::Languages": "none",
-        "Acquire::Retries": "1",
-        "Acquire::http::Timeout": "15",
-    }
-    path = folder / "apt.conf"
-    path.write_text(acquire + "".join(f'{name} "{value}";\n' for name, value in own.items()))
-    return path
 
 
 def unpack(archives: list[Path], prefix: Path, log) -> Path:

@@ -39,12 +39,16 @@ class Needs:
     links: dict[str, str] = field(default_factory=dict)
     toolchain: str = ""
     project: str = ""
+    packages: tuple[str, ...] = ()
 
 
 @functools.cache
 def table() -> dict[str, Needs]:
     entries = tomllib.loads((REQUIREMENTS / "environments.toml").read_text())
-    return {name: Needs(**entry) for name, entry in entries.items()}
+    return {
+        name: Needs(**{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()})
+        for name, entry in entries.items()
+    }
 
 
 def needs(name: str) -> Needs:
@@ -131,7 +135,7 @@ def provide(name: str, settings: Settings, say: Callable[[str], None] = print) -
             found.update(status="unavailable", reason=reason)
         elif module := toolchain(name):
             say(f"{name}: looking for the language and its bridge")
-            found["toolchain"] = module.provide(python, file, needs(name).project, settings.device)
+            found["toolchain"] = module.provide(python, file, getattr(needs(name), module.WANTS), settings.device)
             found.update(status=found["toolchain"]["status"], reason=found["toolchain"]["reason"])
         return found
 

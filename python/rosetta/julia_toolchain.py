@@ -30,6 +30,9 @@ from rosetta.julia_packages import BRIDGE_PACKAGE, Wanted, direct_packages, inst
 
 ROOT = Path(__file__).resolve().parents[2]
 
+WANTS = "project"
+"""The field of environments.toml that says which packages legs want."""
+
 OLDEST = (1, 5)
 """What julia/ is written for; juliacall needs 1.10.3 and says so itself."""
 

@@ -6,9 +6,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from rosetta import debian
+from rosetta import debian, r_packages
 from rosetta.config import ROOT
 from rosetta.frameworks import Framework
+
+WANTS = "packages"
+"""The field of environments.toml that says which packages legs want."""
 
 BUILD = {"RPY2_CFFI_MODE": "ABI"}
 """Variables while the packages of the environment are installed: rpy2 then needs neither a compiler nor R itself."""
@@ -51,14 +54,15 @@ def find() -> dict | None:
 
 
 def lacking(framework: Framework, found: dict) -> str:
-    """Which packages of a framework R does not have: none, as long as no framework names one."""
+    """Which packages of a framework R does not have: none, since an environment is not ready without all of its packages."""
     return ""
 
 
-def provide(python: str | None, log, project: str = "", device: str = "cpu") -> dict:
+def provide(python: str | None, log, packages: tuple[str, ...] = (), device: str = "cpu") -> dict:
     """Makes R usable from `python`, an interpreter with rpy2. Never raises for something that is missing.
 
     Args:
+        packages: R's packages that the environment's legs load; the legs of an environment want the same ones.
         log: an open text file, for the output of what is run.
 
     Returns:
@@ -82,20 +86,24 @@ def provide(python: str | None, log, project: str = "", device: str = "cpu") -> 
         return {**answer, "reason": f"{found['r']} has no libR.so, which rpy2 needs; build R with --enable-R-shlib"}
     if python is None:
         return {**answer, "reason": "there is no Python environment with rpy2"}
-    answer["environment"] = variables(found["home"])
+    if packages and (reason := r_packages.provide(packages, found, log)):
+        return {**answer, "reason": reason}
+    answer["environment"] = variables(found)
     checked = check(python, answer["environment"], log)
     blas_used = checked.get("blas") or found["blas"]
     return {**answer, **checked, "blas": blas_used, "status": "unavailable" if checked["reason"] else "ready"}
 
 
-def variables(home: str) -> dict[str, str]:
+def variables(found: dict) -> dict[str, str]:
     """What a process needs before it loads rpy2. R's messages are in English: errors are told apart by their text."""
+    home = found["home"]
     paths = [str(Path(home) / "lib"), *filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))]
     return {
         "R_HOME": home,
         "RPY2_CFFI_MODE": "ABI",
         "LD_LIBRARY_PATH": os.pathsep.join(dict.fromkeys(paths)),
         "LANGUAGE": "en",
+        "R_LIBS": str(r_packages.library(found["version"])),
         **MEMORY,
     }
 

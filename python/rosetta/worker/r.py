@@ -9,20 +9,27 @@ rpy2 has traps; they are dealt with here and in r/rosetta.R, and nowhere else:
 - R does not look at Python's signals: Ctrl-C has to be put into R's own variable R_interrupts_pending.
 - R prints where Python does not see it: its output is sent to stderr, which is the leg's log.
 - R is not thread-safe: it is used from the main thread alone.
+- reticulate's finalizer waits at the end of the process for a lock of Python's that nobody gives back. Its function is replaced before.
 - R has no float32 and no int64, and converting an array through rpy2 costs several copies. Arrays are allocated in R and
   filled through a NumPy view. Such a view does not keep R's memory alive: no view outlives the method that made it.
+- A leg that drives a Python library wants NumPy arrays as they are: they pass by a module of that name, and R never copies them.
 """
 
+import atexit
 import ctypes
 import os
 import resource
 import signal
 import sys
 import threading
+import types
 
 import numpy as np
 
 from .job import Unavailable
+
+HANDOVER = "rosetta_handover"
+"""The module by which arrays pass between this side and reticulate; r/rosetta.R imports it under this name."""
 
 STACK_SHARE = 0.9
 """Of the process's C stack, what R may use: it needs the rest to raise its own error."""
@@ -47,12 +54,15 @@ def open_rpy2(job):
 
 
 class Leg:
-    """The contract's verbs, with NumPy arrays outside and R objects inside."""
+    """The contract's verbs, with NumPy arrays outside and R objects inside; Python objects for a leg that says `python_arrays <- TRUE`."""
 
     def __init__(self, r, file):
         self._r = r
         self._functions = r.call(r.half["open_leg"], r.rinterface.StrSexpVector([file]))
         self._names = set(self._functions.keys())
+        self._array, self._numpy = r.array, r.numpy
+        if "python_arrays" in self._names:
+            self._array, self._numpy = r.handed_over, r.taken_back
 
     def _call(self, verb, *arguments):
         if verb not in self._names:
@@ -66,31 +76,33 @@ class Leg:
         self._call("load", model, self._weights(weights))
 
     def place(self, model, array):
-        return self._call("place", model, self._r.array(array))
+        return self._call("place", model, self._array(array))
 
     def train(self, model, x, y, order):
-        return self._r.numpy(self._call("train", model, x, y, self._r.array(order)))
+        return self._numpy(self._call("train", model, x, y, self._array(order)))
 
     def predict(self, model, x):
-        return self._r.numpy(self._call("predict", model, x))
+        return self._numpy(self._call("predict", model, x))
 
     def weights(self, model):
         found = self._call("weights", model)
-        return {name: self._r.numpy(array) for name, array in zip(found.names, found)}
+        return {name: self._numpy(array) for name, array in zip(found.names, found)}
 
     def synchronize(self, model):
         self._call("synchronize", model)
 
     def versions(self):
         version, blas, lapack = self._r.call(self._r.half["versions"])
+        packages = self._r.call(self._r.half["package_versions"])
         return {
             "r": version,
             "blas": self._r.openblas_config() or blas or lapack or "built into R",
             "rpy2": self._r.rpy2_version,
+            **dict(zip(packages.names, packages)),
         }
 
     def _weights(self, weights):
-        return self._r.named_list({name: self._r.array(array) for name, array in weights.items()})
+        return self._r.named_list({name: self._array(array) for name, array in weights.items()})
 
 
 class R:
@@ -129,6 +141,10 @@ class R:
         self.half = base["new.env"]()
         base["sys.source"](self.rinterface.StrSexpVector([file]), envir=self.half)
         self.half["forbid_quit"]()
+        self._handover = types.ModuleType(HANDOVER)
+        sys.modules[HANDOVER] = self._handover
+        # After rpy2's own handlers are registered, so before they run.
+        atexit.register(self.half["let_reticulate_end"])
 
     def call(self, function, *arguments):
         """What an R function returns. Raises RError; MemoryError where R found no memory; KeyboardInterrupt after Ctrl-C."""
@@ -158,6 +174,18 @@ class R:
             raise TypeError("R gave %s of %d for %s of %d" % (view.dtype, view.size, array.dtype, array.size))
         view.T[...] = array
         return vector
+
+    def handed_over(self, array):
+        """The array as reticulate's reference to it: R sees a Python object and copies nothing."""
+        self._handover.value = array
+        return self.call(self.half["take_over"])
+
+    def taken_back(self, value):
+        """A C-order copy of what a leg gave: a Python object, or an R vector."""
+        if self.call(self.half["is_python"], value)[0]:
+            self.call(self.half["hand_back"], value)
+            return np.array(self._handover.value, order="C")
+        return self.numpy(value)
 
     @staticmethod
     def numpy(vector):
