@@ -10,7 +10,7 @@ setup:
 
 # A run that was killed leaves Snakemake's own lock behind; this one ends with the process that holds it.
 report: setup
-	flock .venv $(BIN)/snakemake --nolock --rerun-incomplete --cores 1 reports/summary.html $(if $(CONFIG),--config $(CONFIG))
+	flock .venv $(BIN)/snakemake --nolock --rerun-incomplete --cores 1 reports/summary.html reports/rosetta.html $(if $(CONFIG),--config $(CONFIG))
 
 test: setup
 	$(BIN)/python -m pytest

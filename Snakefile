@@ -13,6 +13,7 @@ from rosetta.environments import generation
 from rosetta.frameworks import LANGUAGES
 from rosetta.plan import Plan
 from rosetta.prepare import data_generation
+from rosetta.report import stone_sources
 from rosetta.tasks import TASKS
 
 try:
@@ -45,7 +46,7 @@ wildcard_constraints:
     arrays=r"arrays|synthetic|pictures-\d+",
 
 
-RESULTS = ("summary.html", "summary.md", "results.csv", "results.parquet")
+RESULTS = ("summary.html", "summary.md", "results.csv", "results.json", "results.parquet")
 RECORDS = str(every.records)
 HARNESS = ROOT / "python" / "rosetta"
 # What is set up comes before what is proven, and that before what is timed: nothing then comes between two timed legs.
@@ -79,6 +80,7 @@ def generation_of(environment):
 rule all:
     input:
         "reports/summary.html",
+        "reports/rosetta.html",
 
 
 for language in LANGUAGES:
@@ -114,6 +116,20 @@ rule language_report:
         "environment.yml"
     shell:
         "rosetta step report reports/{wildcards.language} {input} 2>&1 | tee {log}"
+
+
+# Code beside code: it reads the legs' files and no record.
+rule stone:
+    input:
+        stone_sources(),
+    output:
+        "reports/rosetta.html",
+    log:
+        "reports/logs/stone.log",
+    conda:
+        "environment.yml"
+    shell:
+        "rosetta stone 2>&1 | tee {log}"
 
 
 rule arrays:

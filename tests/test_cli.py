@@ -6,7 +6,7 @@ import pytest
 from conftest import SMOKE, records_of, rosetta
 from rosetta.frameworks import discover
 
-COMMANDS = ("list", "doctor", "prepare", "setup", "new", "run", "verify", "report")
+COMMANDS = ("list", "doctor", "prepare", "setup", "new", "run", "verify", "report", "stone")
 
 
 def test_help_has_examples(tmp_path):

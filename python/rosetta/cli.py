@@ -240,6 +240,18 @@ def report(
             webbrowser.open((REPORTS / "summary.html").resolve().as_uri())
 
 
+@app.command(epilog="Example: `rosetta stone --open`")
+def stone(show_it: Annotated[bool, typer.Option("--open", help="Opens the page in a browser.")] = False):
+    """Makes the page that lays any two legs of a task side by side. It needs no measurements."""
+    with plain_errors():
+        from rosetta.report import write_stone
+
+        path = write_stone(REPORTS)
+        out.print(str(path), markup=False)
+        if show_it:
+            webbrowser.open(path.resolve().as_uri())
+
+
 def say(text: str) -> None:
     err.print(text, markup=False)
 

@@ -31,6 +31,20 @@ def figures(name: str, task: str) -> list[Figure]:
     return [Figure(row["device"], float(row["seconds"]), row["work"], row["source"], row["notes"]) for row in rows]
 
 
+SAMPLES = {"cnn": 10 * 50_000, "rnn": 3 * 25_000, "resnet50": 1000}
+"""Samples of the published jobs, in the table's own words `work`."""
+
+
+def every(task: str) -> dict[str, dict[str, Figure]]:
+    """{FRAMEWORK/API: {device: figure}} of a task, in the table's order."""
+    found = {}
+    for row in table():
+        if row["task"] == TASKS[task]:
+            name = f"{row['framework']}/{row['api']}"
+            found[name] = {figure.device: figure for figure in figures(name, task)}
+    return found
+
+
 def sentence(found: list[Figure]) -> str:
     """The figures in words; empty for none."""
     if not found:

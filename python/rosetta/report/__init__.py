@@ -1,13 +1,17 @@
-"""The report: what the leg records say, as tables for machines and a page for people.
+"""The report: what the leg records say, as tables for machines and a page for people; and the stone, which needs no records.
 
-`write` is the only entry point. What it needs (pandas, matplotlib, jinja2) is slow to import, so it is imported when it is called.
+`write`, `write_stone` and `stone_sources` are the entry points. What the first two need (pandas, matplotlib, jinja2) is slow to import, so it
+is imported when they are called.
 """
 
 from pathlib import Path
 
+from ..config import ROOT
+from ..frameworks import LANGUAGES
+
 
 def write(legs: list[dict], folder: Path) -> list[Path]:
-    """Writes results.csv, results.parquet, summary.md and summary.html into `folder`, each in one step.
+    """Writes results.csv, results.json, results.parquet, summary.md and summary.html into `folder`, each in one step.
 
     Args:
         legs: leg records (schema "leg"), of any status; one leg may come once per profile, device and precision.
@@ -21,3 +25,25 @@ def write(legs: list[dict], folder: Path) -> list[Path]:
     from . import page
 
     return page.write(legs, Path(folder))
+
+
+def write_stone(folder: Path) -> Path:
+    """Writes rosetta.html into `folder`, in one step: any two legs of a task side by side, from their own files.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        ConfigError: a leg's file whose parts are not those of the others, see `stone.parts_of`.
+    """
+    from . import stone
+
+    return stone.write(Path(folder))
+
+
+def stone_sources() -> list[Path]:
+    """Every file that rosetta.html is made of: a newer one calls for a new page."""
+    folders = [folder for language in LANGUAGES for folder in (ROOT / language / "frameworks").iterdir()]
+    legs = [path for folder in folders for path in folder.glob("*") if path.suffix in {*LANGUAGES.values(), ".toml"}]
+    here = Path(__file__).parent
+    return sorted([*legs, here / "stone.py", *here.glob("templates/st*")])

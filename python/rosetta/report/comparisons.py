@@ -10,6 +10,9 @@ from .facts import machine_words
 BASE = {"python": "numpy", "julia": "base", "r": "base"}
 """The frameworks of the same algorithm without a framework: their comparison is one of languages."""
 
+SAME_LIBRARY = {"r/keras": "python/keras-tensorflow", "r/mxnet": "python/mxnet-gluon"}
+"""Legs that call the same kernels from another language: what differs between them is the calling."""
+
 OLD_JULIA = (1, 10)
 """Julia before this is years old: long-term support since 2024 is 1.10."""
 
@@ -176,6 +179,65 @@ def clause(language: Language) -> str:
         text += ", so neither is shown to be faster)" if language.low <= 1 <= language.high else ")"
     computes, asked = language.row.result["computes"], language.row.leg["precision"]
     return f"{text}, computing in {computes} where {asked} was asked for" if computes and computes != asked else text
+
+
+@dataclass
+class Calling:
+    """One library called from two languages: `times` is the other's seconds by Python's, `step_ms` how much longer a step takes.
+
+    Attributes:
+        loss_difference: the largest relative difference of the losses that both recorded, in the same order of samples; NaN where dropout
+            makes them differ, or where one recorded none.
+    """
+
+    other: Row
+    python: Row
+    times: float
+    low: float
+    high: float
+    step_ms: float
+    loss_difference: float
+
+
+def callings(found: list[Comparison]) -> list[Calling]:
+    """The pairs of SAME_LIBRARY that did the same job and are ranked."""
+    answer = []
+    for comparison in found:
+        rows = {f"{row.leg['language']}/{row.leg['framework']}": row for row in comparison.ranked}
+        for name, partner in SAME_LIBRARY.items():
+            if name in rows and partner in rows:
+                answer.append(calling(rows[name], rows[partner]))
+    return answer
+
+
+def calling(other: Row, python: Row) -> Calling:
+    epochs = [results.epoch_seconds(row.leg) for row in (other, python)]
+    low, high = statistics.ratio_interval(*epochs)
+    medians = [statistics.median(groups) for groups in epochs]
+    work = results.typical_run(other.leg)["work"]
+    steps = work["samples"] // work["batch"]
+    times, step_ms = medians[0] / medians[1], 1000 * (medians[0] - medians[1]) / steps
+    return Calling(other, python, times, low, high, step_ms, loss_difference(other.leg, python.leg))
+
+
+def loss_difference(one: dict, other: dict) -> float:
+    """Relative, over the epochs of both legs' typical rounds; NaN for a task with dropout."""
+    losses = [
+        [loss for phase in results.typical_run(leg)["phases"] for loss in phase.get("losses", [])]
+        for leg in (one, other)
+    ]
+    pairs = [(a, b) for a, b in zip(*losses) if a and b]
+    if one["task"] == "cnn" or len(losses[0]) != len(losses[1]) or not pairs:
+        return float("nan")
+    return max(abs(a - b) / abs(b) for a, b in pairs)
+
+
+def best_of_languages(comparison: Comparison) -> list[Row]:
+    """The fastest ranked leg of each language, the fastest of all first; empty where only one language has any."""
+    best = {}
+    for row in comparison.ranked:
+        best.setdefault(row.leg["language"], row)
+    return list(best.values()) if len(best) > 1 else []
 
 
 def julia_version(leg: dict) -> tuple | None:

@@ -1,12 +1,14 @@
-"""The page: puts results, comparisons, proofs and charts into the templates and writes the four files."""
+"""The page: puts results, comparisons, proofs and charts into the templates and writes the files."""
 
+import json
 from pathlib import Path
 
 import jinja2
 import pandas as pd
 
 from .. import __version__, records
-from . import charts, comparisons, facts, proofs, results, words
+from ..frameworks import LANGUAGES
+from . import charts, comparisons, facts, proofs, published, results, words
 
 FILTERS = (
     words.seconds,
@@ -36,14 +38,29 @@ def write(legs: list[dict], folder: Path) -> list[Path]:
     if twice:
         raise records.RecordError(f"{twice}: two records of the same leg and setting; keep one of the files")
     table = results.table(legs)
-    view = context(legs, table)
-    texts = {"results.csv": table.to_csv(index=False)}
+    view = context(legs, table) | {"stone": stone_link(folder)}
+    texts = {"results.csv": table.to_csv(index=False), "results.json": in_json(legs, table)}
     texts |= {name: render(f"{name}.j2", view) for name in ("summary.md", "summary.html")}
     folder.mkdir(parents=True, exist_ok=True)
     write_parquet(folder / "results.parquet", table)
     for name, text in texts.items():
         records.write_text(folder / name, text)
     return [folder / name for name in ("results.parquet", *texts)]
+
+
+def stone_link(folder: Path) -> str:
+    """From a summary to the stone, of which there is one: a language's report stands a folder below it."""
+    return "../rosetta.html" if folder.name in LANGUAGES else "rosetta.html"
+
+
+def in_json(legs: list[dict], table: pd.DataFrame) -> str:
+    """The rows of results.csv with what a row has no room for: every raw sample, and the proof's differences."""
+    rows = json.loads(table.to_json(orient="records"))
+    for row, leg in zip(rows, legs):
+        row["epochs_seconds"] = results.epoch_seconds(leg)
+        row["differences"] = leg["proof"]["differences"]
+        row["as_shipped"] = leg["proof"].get("as_shipped", [])
+    return json.dumps({"report": 1, "version": __version__, "legs": rows}, indent=1) + "\n"
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:
@@ -101,6 +118,8 @@ def context(legs: list[dict], table: pd.DataFrame) -> dict:
             for number, pair in enumerate(comparisons.language_comparisons(found), 1)
         ],
         "old_julia": comparisons.old_julia(legs),
+        "callings": comparisons.callings(found),
+        "best": [(comparison, best) for comparison in found if (best := comparisons.best_of_languages(comparison))],
         "proofs": [
             (leg, [proof for proof in proved if proof.leg is leg])
             for leg in legs
@@ -110,6 +129,12 @@ def context(legs: list[dict], table: pd.DataFrame) -> dict:
         "shipped": proofs.shipped(legs),
         "missing": [(leg, row) for leg, row in zip(legs, rows) if not results.is_ranked(leg)],
         "warned": warned(legs),
+        "published": {
+            task: lines
+            for task in dict.fromkeys(leg["task"] for leg in legs)
+            if (lines := published.lines(task, list(zip(legs, rows))))
+        },
+        "then": published,
         "details": list(zip(legs, rows)),
         "anchor": lambda leg: "leg-" + words.slug(*anchor(leg)),
     }

@@ -4,6 +4,7 @@ Only rounds that ended `ok` are measured from. What was not measured stays NaN, 
 """
 
 import math
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -136,6 +137,36 @@ def typical_run(leg: dict) -> dict:
 def epoch_seconds(leg: dict) -> list[list[float]]:
     """Seconds of every epoch, grouped by round."""
     return [phase_seconds(run, "epoch") for run in good_rounds(leg)]
+
+
+@dataclass
+class Share:
+    """One phase of a process: `part` is its share of the time from outside."""
+
+    name: str
+    seconds: float
+    part: float
+
+
+SHARES = {
+    "import": "import",
+    "build": "build",
+    "data": "data",
+    "first_step": "first step",
+    "warm_up": "warm-up",
+    "epoch": "epochs",
+    "evaluation": "evaluation",
+}
+
+
+def shares(run: dict) -> list[Share]:
+    """Where a process's time went, in the order of its phases, the rest last; empty for one that was not timed."""
+    outer = run["outer_seconds"]
+    found = [(title, sum(phase_seconds(run, name))) for name, title in SHARES.items()]
+    timed = sum(seconds for _, seconds in found)
+    if not timed or outer < timed:
+        return []
+    return [Share(title, seconds, seconds / outer) for title, seconds in (*found, ("everything else", outer - timed))]
 
 
 def phase_seconds(run: dict, name: str) -> list[float]:
