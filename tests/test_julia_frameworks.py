@@ -137,3 +137,27 @@ def test_the_library_s_gru_layer_is_the_reference_while_the_second_bias_is_0(ope
         wanted = reference.rnn({name: array.astype(np.float64) for name, array in given.items()}, x)[0]
         difference = np.abs(there.predict(model, there.place(model, x)) - wanted).max()
         assert (difference < 1e-10) == same
+
+
+GRADIENT = """
+include(ARGS[1])
+x = Float32[0.5 0.25; 0.49999 0.5]
+x = reshape(repeat(x, 2, 2), 4, 4, 1, 1)
+x[3, 3, 1, 1] = 0.1
+y = maxima(x)
+@assert y == fill(0.5f0, 2, 2, 1, 1)
+dy = reshape(Float32[1 2; 3 4], 2, 2, 1, 1)
+dx = maxima_gradient(x, y, dy)
+expected = zeros(Float32, 4, 4, 1, 1)
+expected[1, 1], expected[3, 1], expected[1, 3], expected[4, 4] = 1, 3, 2, 4
+@assert dx == expected
+println("checked")
+"""
+
+
+def test_a_pooling_s_gradient_goes_to_the_maximum_not_to_what_is_near_it(toolchain, tmp_path):
+    """0.49999 is ≈ 0.5 for NNlib; of equal maxima the first one, in the order of memory, has it all, as in the reference."""
+    path = julia_toolchain.ROOT / "julia" / "frameworks" / "nnlib" / "maxima.jl"
+    command = [toolchain["julia"], *toolchain["arguments"], "--startup-file=no", "-e", GRADIENT, str(path)]
+    code, output = julia_toolchain.Log(tmp_path / "log").run(command, 120, toolchain["environment"])
+    assert (code, output.strip()) == (0, "checked"), (tmp_path / "log").read_text()

@@ -1,3 +1,8 @@
-"Stands in for Zygote, whose presence is all that Lux asks for."
+"Stands in for Zygote: nothing is differentiated."
 module Zygote
+
+macro adjoint(definition)
+    return nothing
+end
+
 end

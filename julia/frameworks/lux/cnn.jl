@@ -1,10 +1,19 @@
 # CNN on CIFAR-10 in Lux.
 # Pictures are (W, H, C, N): the memory of NCHW. With cross_correlation=true the canonical kernels are Lux's as they are; without
 # it they would have to be turned, as in Flux. Dense weights are (out, in). Flattening goes W, H, C: the canonical C, H, W.
+# On a CPU the pooling is our own, because MaxPool's gradient may miss the maximum (../nnlib/maxima.jl).
 
 # Setup
 using Lux
 include("setup.jl")
+include("../nnlib/maxima.jl")
+
+function differentiable(x)
+    y = maxima(x)
+    return y, dy -> (maxima_gradient(x, y, dy),)
+end
+
+Zygote.@adjoint maxima(x::AbstractArray) = differentiable(x)
 
 const CONVOLUTIONS = (:conv1, :conv2, :conv3, :conv4)
 const DENSES = (:dense1, :dense2)
@@ -13,16 +22,17 @@ convolution(widths, activation = identity) = Conv((3, 3), widths, activation; pa
 
 # Build
 function build(task, weights)
+    pool = task.device == "cuda" || task.as_shipped ? MaxPool((2, 2)) : WrappedFunction(maxima)
     rate(p) = task.dropout ? p : zero(p)  # a Dropout of rate 0 becomes a NoOpLayer
     network = Chain(;
         conv1 = convolution(3 => 50, relu),
         conv2 = convolution(50 => 50),
-        pool2 = MaxPool((2, 2)),
+        pool2 = pool,
         relu2 = WrappedFunction(x -> relu.(x)),
         dropout2 = Dropout(rate(0.25f0)),
         conv3 = convolution(50 => 100, relu),
         conv4 = convolution(100 => 100),
-        pool4 = MaxPool((2, 2)),
+        pool4 = pool,
         relu4 = WrappedFunction(x -> relu.(x)),
         dropout4 = Dropout(rate(0.25f0)),
         flatten = FlattenLayer(),

@@ -312,7 +312,8 @@ def open_juliacall(job):
     Raises Unavailable where juliacall is missing, JuliaError where the leg's file cannot be loaded.
     """
     tools = ready(job.toolchain)
-    os.environ.update(tools["environment"])  # juliacall reads its options from there when it is imported
+    for name, value in tools["environment"].items():  # juliacall reads its options from there when it is imported
+        os.environ.setdefault(name, value)  # a framework may have set its own, such as more threads
     try:
         import juliacall
     except ImportError as error:
