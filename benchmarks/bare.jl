@@ -16,7 +16,8 @@ end
 
 settings, weights, given = Pair{Symbol,Any}[], Dict{String,Array}(), Dict{String,Any}()
 for line in eachline(ARGS[1])
-    kind, words... = split(line, '\t')
+    words = split(line, '\t')
+    kind = popfirst!(words)
     if kind == "setting"
         push!(settings, Symbol(words[1]) => parsed(words[2], words[3]))
     elseif kind == "weight"

@@ -93,6 +93,10 @@ def show(found: dict, out: Console) -> None:
                 for key in ("version", "bridge", "optimization", "blas", "kernels", "origin", "warning")
                 if chain.get(key)
             ]
+            if packages := chain.get("packages"):
+                words.append("packages " + ", ".join(f"{package} {version}" for package, version in packages.items()))
+            if missing := chain.get("missing"):
+                words.append(f"missing {', '.join(missing)}")
             out.print(f"{name}: {'; '.join(words)}", markup=False)
     table = Table("leg", "state", "what is missing", "what mends it", box=None)
     for leg in found["legs"]:
