@@ -14,7 +14,7 @@ from rosetta import environments
 from rosetta.indexes import uv_environment
 
 CUDA_OF_TORCH = re.compile(r"(nvidia-|cuda-|triton)")
-OLDEST = {"harness": "3.10", "julia": "3.10", "r": "3.10", "numpy": "3.10"}
+OLDEST = {"harness": "3.10", "browser": "3.10", "julia": "3.10", "r": "3.10", "numpy": "3.10"}
 """Pythons of the environments that run on the harness's own."""
 
 

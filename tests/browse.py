@@ -1,0 +1,101 @@
+"""What a reader does on the pages, in a real browser. Runs in the environment `browser`, called by tests/test_browser.py.
+
+python browse.py CHROMIUM SUMMARY.html STONE.html SCREENSHOTS        prints what was seen as JSON
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import axe_core_python
+from playwright.sync_api import sync_playwright
+
+AXE = Path(axe_core_python.__file__).with_name("axe.min.js").read_text()
+
+
+def grave(page) -> list[str]:
+    """What axe-core calls serious or critical, by rule and the first element."""
+    page.evaluate(AXE)
+    found = page.evaluate("axe.run()")["violations"]
+    return [f"{it['id']}: {it['nodes'][0]['html'][:150]}" for it in found if it["impact"] in ("serious", "critical")]
+
+
+def wide(page) -> int:
+    """Pixels by which the page is wider than the window."""
+    return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+
+
+def names(table) -> list[str]:
+    return table.locator("tbody").first.locator("tr:visible th").all_inner_texts()
+
+
+def summary(page, shots: Path) -> dict:
+    seen = {"axe": grave(page), "wide": wide(page)}
+    page.screenshot(path=shots / "summary.png")
+    table = page.locator("table.ranking").first
+    seen["order"] = names(table)
+    head = table.locator("thead th", has_text="seconds").first
+    head.locator("button").click()
+    seen["ascending"], seen["sorted"] = names(table), head.get_attribute("aria-sort")
+    head.locator("button").press("Enter")
+    seen["descending"] = names(table)
+    field = page.get_by_label("Only rows with").first
+    field.fill("julia")
+    seen["filtered"] = table.locator("tbody tr:visible").count()
+    seen["counted"] = page.locator("output").first.inner_text()
+    field.fill("")
+    link = page.locator("table.grid td a").first
+    target = page.locator(link.get_attribute("href"))
+    seen["closed"] = target.is_visible()
+    link.click()
+    page.wait_for_timeout(200)
+    seen["opened"] = target.is_visible()
+    page.screenshot(path=shots / "leg.png")
+    return seen
+
+
+def stone(page, shots: Path) -> dict:
+    seen = {"axe": grave(page), "wide": wide(page)}
+    page.locator("#left").select_option(label="PyTorch")
+    page.locator("#right").select_option(label="Flux")
+    seen["hash"] = page.evaluate("location.hash")
+    seen["code"] = page.locator("#rows").inner_text()
+    page.screenshot(path=shots / "stone.png")
+    page.locator("#swap").click()
+    seen["swapped"] = page.evaluate("location.hash")
+    return seen
+
+
+def main(chromium: str, summary_page: str, stone_page: str, folder: str) -> None:
+    shots = Path(folder)
+    shots.mkdir(parents=True, exist_ok=True)
+    seen, errors = {}, []
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for name, path, look in (("summary", summary_page, summary), ("stone", stone_page, stone)):
+            address = Path(path).resolve().as_uri()
+            for scheme, width in (("light", 1280), ("dark", 1280), ("light", 400)):
+                page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+                page.on("pageerror", lambda error: errors.append(str(error)))
+                page.on("request", lambda request: request.url.startswith("file:") or errors.append(request.url))
+                page.goto(address)
+                paper = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+                if (scheme, width) == ("light", 1280):
+                    found = look(page, shots)
+                else:
+                    found = {"axe": grave(page), "wide": wide(page)}
+                    page.screenshot(path=shots / f"{name}-{scheme}-{width}.png")
+                seen[f"{name} {scheme} {width}"] = {"paper": paper, **found}
+                if scheme == "light" and width == 1280:
+                    page.goto(address)
+                    page.pdf(path=shots / f"{name}.pdf")
+                page.close()
+            plain = browser.new_context(java_script_enabled=False).new_page()
+            plain.goto(address)
+            seen[f"{name} plain"] = {"text": len(plain.inner_text("body")), "tables": plain.locator("table").count()}
+            seen[f"{name} printed"] = {"bytes": (shots / f"{name}.pdf").stat().st_size}
+    print(json.dumps({**seen, "errors": errors}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,89 @@
+"""The report and the stone in Debian's Chromium: what a reader clicks, at three widths and in the dark. Screenshots stay in reports/screenshots."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import sample_records
+from rosetta import debian, report
+from rosetta.config import ROOT
+
+BROWSE = Path(__file__).with_name("browse.py")
+VIEWS = [f"{page} {view}" for page in ("summary", "stone") for view in ("light 1280", "dark 1280", "light 400")]
+
+
+@pytest.fixture(scope="module")
+def seen(environment, tmp_path_factory) -> dict:
+    """What tests/browse.py saw on pages made from sample records and the real legs' files."""
+    folder = tmp_path_factory.mktemp("browser")
+    if shutil.which("chromium") is None:
+        with open(folder / "log", "w") as log:
+            if reason := debian.install(("chromium",), log, "there is no chromium on PATH"):
+                pytest.skip(reason)
+    found = environment("browser")
+    if found["status"] != "ready":
+        pytest.skip(found["reason"])
+    report.write(sample_records.mixed(), folder)
+    report.write_stone(folder)
+    pages = [str(folder / "summary.html"), str(folder / "rosetta.html")]
+    command = [found["python"], str(BROWSE), shutil.which("chromium"), *pages, str(ROOT / "reports" / "screenshots")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_nothing_fails_and_nothing_is_fetched(seen):
+    assert seen["errors"] == []
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_axe_finds_nothing_serious(seen, view):
+    assert seen[view]["axe"] == []
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_pages_are_never_wider_than_the_window(seen, view):
+    assert seen[view]["wide"] <= 0
+
+
+@pytest.mark.parametrize("page", ["summary", "stone"])
+def test_dark_is_dark(seen, page):
+    def brightness(view):
+        return sum(map(int, seen[view]["paper"].strip("rgb()").split(",")[:3]))
+
+    assert brightness(f"{page} dark 1280") < 150 < 600 < brightness(f"{page} light 1280")
+
+
+def test_tables_sort_by_mouse_and_keyboard(seen):
+    found = seen["summary light 1280"]
+    assert found["ascending"] == found["order"]
+    assert found["sorted"] == "ascending"
+    assert found["descending"] == found["order"][::-1]
+    assert len(found["order"]) > 2
+
+
+def test_tables_filter_and_say_how_many_are_left(seen):
+    found = seen["summary light 1280"]
+    assert 0 < found["filtered"] < len(found["order"])
+    assert found["counted"].startswith(f"{found['filtered']} of ")
+
+
+def test_a_click_in_the_grid_opens_the_leg(seen):
+    found = seen["summary light 1280"]
+    assert (found["closed"], found["opened"]) == (False, True)
+
+
+def test_two_frameworks_stand_side_by_side_and_the_pair_has_an_address(seen):
+    found = seen["stone light 1280"]
+    assert found["hash"].endswith("/python/pytorch/julia/flux")
+    assert found["swapped"].endswith("/julia/flux/python/pytorch")
+    assert "torch.optim" in found["code"]
+    assert "Flux.withgradient" in found["code"]
+
+
+@pytest.mark.parametrize("page", ["summary", "stone"])
+def test_pages_can_be_printed_and_read_without_a_script(seen, page):
+    assert seen[f"{page} printed"]["bytes"] > 20_000
+    assert seen[f"{page} plain"]["text"] > 2_000
