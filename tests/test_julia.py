@@ -458,6 +458,70 @@ def test_answers_within_one_process_are_addresses(tmp_path, toolchain):
     assert (code, output.splitlines()[1]) == (0, "checked"), (tmp_path / "log").read_text()
 
 
+class FakeJulia:
+    """Stands in for the module juliacall: takes lines as Rosetta.answer does, and hands arrays around by their addresses."""
+
+    def __init__(self):
+        self.included, self.lines, self.kept = [], [], {}
+        self.Main = SimpleNamespace(seval=self.seval)
+
+    def seval(self, code):
+        if code == "Rosetta.answer":
+            return self.answer
+        assert code == "path -> Base.include(Main, path)"
+        return self.included.append
+
+    def answer(self, line):
+        verb, *fields = line.split("\t")
+        self.lines.append([verb, *fields])
+        if verb == "synchronize":
+            return "error\tBoundsError: attempt to access 2-element Vector at index [3]"
+        if verb == "build":
+            name, dtype, shape, source = fields[-4:]
+            self.kept[name] = dtype, shape, source
+        if verb == "weights":
+            return "\t".join(["ok", *(word for name, words in self.kept.items() for word in (name, *words))])
+        return "ok"
+
+
+def test_juliacall_gets_addresses_and_the_arrays_live_as_long_as_the_model(tmp_path, monkeypatch):
+    fake = FakeJulia()
+    monkeypatch.setitem(sys.modules, "juliacall", fake)
+    monkeypatch.delenv("JULIA_NUM_THREADS", raising=False)
+    monkeypatch.setenv("PYTHON_JULIACALL_HANDLE_SIGNALS", "yes")  # as the row of Lux has it
+    toolchain = {
+        "status": "ready",
+        "environment": {"JULIA_NUM_THREADS": "1", "PYTHON_JULIACALL_HANDLE_SIGNALS": "no"},
+    }
+    job = job_for(tmp_path / "leg.jl", toolchain)
+    job.libraries = ["Flux", "Zygote"]
+    leg = julia.open_juliacall(job)
+    assert os.environ["JULIA_NUM_THREADS"] == "1"
+    assert os.environ["PYTHON_JULIACALL_HANDLE_SIGNALS"] == "yes"
+    assert fake.included == [str(ROOT / "julia" / "rosetta.jl")]
+    assert fake.lines[0] == ["open", str(tmp_path / "leg.jl"), "cpu", "fp32", "Flux", "Zygote"]
+
+    weights = {"a": np.arange(6, dtype=np.float32).reshape(2, 3)}
+    model = leg.build(task_named("any"), weights)
+    assert fake.kept["a"] == ("float32", "2,3", f"memory:{weights['a'].ctypes.data}")
+    back = leg.weights(model)["a"]
+    assert np.array_equal(back, weights["a"])
+    assert not np.shares_memory(back, weights["a"])
+    x = np.ones((5, 3), np.float32)
+    placed = leg.place(model, x)
+    assert fake.lines[-1][-1] == f"memory:{x.ctypes.data}"
+    assert placed.owned[0] is x
+    # A view in another order has no memory that Julia could read as it is: that alone is copied.
+    turned = leg.place(model, x.T)
+    assert turned.owned[0].flags.c_contiguous
+    with pytest.raises(julia.JuliaError, match="^BoundsError: attempt to access"):
+        leg.synchronize(model)
+    number = placed.number
+    del placed
+    leg.load(model, weights)
+    assert ["forget", str(number)] in fake.lines
+
+
 IN_PROCESS = """
 import json, sys
 from types import SimpleNamespace
