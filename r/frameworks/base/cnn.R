@@ -11,9 +11,9 @@ source("layers.R", local = TRUE)
 
 # R has no float32: every task$precision is computed in double.
 
-# A convolution's kernel is kept as [channels in * 9, channels out], a dense
-# layer's as [in, out]. dense1 reads the flattened C, H, W; here the channels
-# come first, so its inputs are put into that order once.
+#' A convolution's kernel is kept as [channels in * 9, channels out], a dense
+#' layer's as [in, out]. dense1 reads the flattened C, H, W; here the channels
+#' come first, so its inputs are put into that order once.
 from_canonical <- function(weights) {
   for (name in paste0("conv", 1:4, ".weight")) {
     kernel <- aperm(weights[[name]], c(3L, 1L, 2L, 4L))
@@ -62,8 +62,8 @@ place <- function(model, array) array
 
 # Train -----------------------------------------------------------------------
 
-# Scores [classes, n], and what the backward pass needs. The bias of a pooled
-# layer is added after the pooling: the maximum does not mind, and it is a quarter.
+#' Scores [classes, n], and what the backward pass needs. The bias of a pooled
+#' layer is added after the pooling: the maximum does not mind, and it is a quarter.
 forward <- function(model, x, dropout = FALSE) {
   w <- model$weights
   mask <- function(x, rate) {
@@ -94,7 +94,7 @@ forward <- function(model, x, dropout = FALSE) {
   f
 }
 
-# Gradients of all weights; d is the gradient of what was computed last.
+#' Gradients of all weights; d is the gradient of what was computed last.
 backward <- function(model, f, d) {
   w <- model$weights
   g <- list()

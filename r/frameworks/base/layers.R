@@ -1,8 +1,8 @@
 # What the two networks in base R are built from. d is always the gradient of the
 # loss by a layer's output; a matrix has one sample (or pixel) in each column.
 
-# Columns that the 3x3 neighbourhood of each pixel reads, padding 1. `columns`
-# [W, H, N] says in which column a pixel stands; beyond the last stand the zeros.
+#' Columns that the 3x3 neighbourhood of each pixel reads, padding 1. `columns`
+#' [W, H, N] says in which column a pixel stands; beyond the last stand the zeros.
 neighbours <- function(columns) {
   size <- dim(columns)
   padded <- array(length(columns) + 1L, size + c(2L, 2L, 0L))
@@ -17,8 +17,8 @@ neighbours <- function(columns) {
   )
 }
 
-# A layer in front of a pooling one leaves its pixels in the order of `quads`:
-# the four pixels of a pooling window lie a quarter of the matrix apart.
+#' A layer in front of a pooling one leaves its pixels in the order of `quads`:
+#' the four pixels of a pooling window lie a quarter of the matrix apart.
 gathers <- function(size, batch) {
   pixels <- size * size * batch
   plain <- array(seq_len(pixels), c(size, size, batch))
@@ -39,7 +39,7 @@ patches <- function(x, gather) {
   x
 }
 
-# Convolves the gradient with the turned kernel: [pixels in], as the layer's input.
+#' Convolves the gradient with the turned kernel: [pixels in], as the layer's input.
 conv_back <- function(kernel, d, gather) {
   channels <- nrow(kernel) / 9L
   dim(kernel) <- c(channels, 9L, ncol(kernel))
@@ -47,7 +47,7 @@ conv_back <- function(kernel, d, gather) {
   crossprod(matrix(turned, ncol = channels), patches(d, gather))
 }
 
-# Position of the largest of the four pixels of each window, the first if equal.
+#' Position of the largest of the four pixels of each window, the first if equal.
 pool_winner <- function(x) {
   windows <- length(x) / 4L
   dim(x) <- c(windows, 4L)
@@ -64,7 +64,7 @@ dropout_mask <- function(x, rate) (runif(length(x)) >= rate) / (1 - rate)
 
 row_sums <- function(d) drop(d %*% rep(1, ncol(d)))
 
-# Mean softmax cross-entropy of scores [classes, n], and its gradient.
+#' Mean softmax cross-entropy of scores [classes, n], and its gradient.
 cross_entropy <- function(scores, labels) {
   n <- ncol(scores)
   truth <- cbind(labels + 1L, seq_len(n))

@@ -39,7 +39,7 @@ place <- function(model, array) array
 
 # Train -----------------------------------------------------------------------
 
-# Scores [classes, n] of tokens [150, n], and what the backward pass needs.
+#' Scores [classes, n] of tokens [150, n], and what the backward pass needs.
 forward <- function(model, tokens) {
   w <- model$weights
   steps <- nrow(tokens)
@@ -74,7 +74,7 @@ forward <- function(model, tokens) {
   )
 }
 
-# Gradients of all weights; the embedding's as a column for each of `unique(words)`.
+#' Gradients of all weights; the embedding's as a column for each of `unique(words)`.
 backward <- function(model, f, d) {
   w <- model$weights
   g <- list(dense.weight = tcrossprod(f$last, d), dense.bias = row_sums(d))
@@ -103,8 +103,8 @@ backward <- function(model, f, d) {
   g
 }
 
-# Every row of the embedding is updated in each step; only those of `words` have
-# a gradient. Both corrections go into the two factors of a whole array.
+#' Every row of the embedding is updated in each step; only those of `words` have
+#' a gradient. Both corrections go into the two factors of a whole array.
 adam <- function(model, gradients, words) {
   task <- model$task
   model$step <- model$step + 1L

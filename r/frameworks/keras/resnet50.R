@@ -13,7 +13,7 @@ convolution <- function(x, names, width, size = 1, stride = 1) {
     layer_batch_normalization(epsilon = 1e-5, name = names[2L]) # Keras's own epsilon is 1e-3
 }
 
-# Symmetric padding, as torch's: with a stride, "same" would pad one pixel more behind than before.
+#' Symmetric padding, as torch's: with a stride, "same" would pad one pixel more behind than before.
 pad <- function(x, size, stride) {
   if (size == 1 || stride == 1) return(list(x = x, padding = "same"))
   list(x = layer_zero_padding_2d(x, as.integer(size %/% 2)), padding = "valid")

@@ -6,14 +6,14 @@
 # order z, r, h; kernels are [in, 3H].
 source("setup.R", local = TRUE)
 
-# Exchanges the first two gates: r, z, n becomes z, r, h and back.
+#' Exchanges the first two gates: r, z, n becomes z, r, h and back.
 swap <- function(gates) {
   parts <- reticulate::iterate(np$split(gates, 3L))
   np$concatenate(parts[c(2L, 1L, 3L)])
 }
 
-# Adam with the epsilon of the paper's Algorithm 1, after the bias correction: Keras adds it before ("epsilon hat"), the
-# same number once it is scaled by sqrt(1 - beta2^t).
+#' Adam with the epsilon of the paper's Algorithm 1, after the bias correction: Keras adds it before ("epsilon hat"), the
+#' same number once it is scaled by sqrt(1 - beta2^t).
 exact_epsilon <- function(task) {
   function(optimizer) {
     step <- tf$cast(optimizer$iterations$value + 1L, floats(task))

@@ -12,8 +12,8 @@ np <- reticulate::import("numpy", convert = FALSE)
 
 floats <- function(task) if (task$precision == "fp64") "float64" else "float32"
 
-# Threads are TensorFlow's own variables TF_NUM_INTRAOP_THREADS and TF_NUM_INTEROP_THREADS, which the harness has set: the package
-# starts TensorFlow's context when it is loaded, and in it they are fixed.
+#' Threads are TensorFlow's own variables TF_NUM_INTRAOP_THREADS and TF_NUM_INTEROP_THREADS, which the harness has set: the
+#' package starts TensorFlow's context when it is loaded, and in it they are fixed.
 setup <- function(task) {
   tf$config$experimental$enable_tensor_float_32_execution(task$precision == "tf32")
   set_random_seed(task$seed)
@@ -21,17 +21,17 @@ setup <- function(task) {
   config_set_dtype_policy(if (task$precision == "bf16") "mixed_bfloat16" else floats(task))
 }
 
-# A hyperparameter that Keras would read as float32, whatever the policy, were it an R number.
+#' A hyperparameter that Keras would read as float32, whatever the policy, were it an R number.
 exact <- function(task, number) if (task$precision == "fp64") np$float64(number) else number
 
-# Clears the optimizer's state: moments, the count of steps, and the learning rate, which it keeps in a variable too.
+#' Clears the optimizer's state: moments, the count of steps, and the learning rate, which it keeps in a variable too.
 forget <- function(optimizer, task) {
   for (variable in optimizer$variables) variable$assign(tf$zeros_like(variable$value))
   optimizer$learning_rate <- task$learning_rate
 }
 
-# `fit()` reports the running mean of the losses; a loss for each step takes a loop of one's own, as the package's guide
-# to TensorFlow writes it. An embedding's gradient lists a token as often as it occurs: made dense, the pieces are summed.
+#' `fit()` reports the running mean of the losses; a loss for each step takes a loop of one's own, as the package's guide
+#' to TensorFlow writes it. An embedding's gradient lists a token as often as it occurs: made dense, the pieces are summed.
 training_step <- function(model, task, before_update = function(optimizer) NULL) {
   weights <- model$trainable_weights
   optimizer <- model$optimizer
@@ -54,7 +54,7 @@ forward_pass <- function(model, task) {
   tensorflow::tf_function(function(x) model(x, training = FALSE), autograph = FALSE, jit_compile = xla)
 }
 
-# One pass over the samples at the positions `order`; the losses are read when every step has been queued.
+#' One pass over the samples at the positions `order`; the losses are read when every step has been queued.
 train_in_order <- function(model, x, y, order) {
   batches <- tf$unstack(tf$constant(np$reshape(order, c(-1L, model$task$batch))))
   losses <- reticulate::iterate(batches, function(batch) model$step(x, y, batch))

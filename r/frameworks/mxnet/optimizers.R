@@ -1,6 +1,6 @@
 # The optimizers of the two trained legs, where MXNet's own are not the reference's.
 
-# A network with its loss as a graph whose memory is planned once, at the first batch.
+#' A network with its loss as a graph whose memory is planned once, at the first batch.
 trained_model <- function(network, task) {
   prepare(network, task)
   # Along the last axis log_softmax is oneDNN's, 1e-6 off in float32; along the first it is MXNet's own, and exact.
@@ -12,15 +12,15 @@ trained_model <- function(network, task) {
   model
 }
 
-# A fresh optimizer. One device has no gradients to sum: no key-value store.
+#' A fresh optimizer. One device has no gradients to sum: no key-value store.
 begin <- function(model, optimizer) {
   model$optimizer <- optimizer
   model$steps <- 0L
   model$trainer <- gluon$Trainer(model$network$collect_params(), optimizer, kvstore = NULL)
 }
 
-# MXNet's Adam divides by sqrt(v) + epsilon and corrects the rate: w -= rate c m / (sqrt(v) + epsilon) with
-# c = sqrt(1 - beta2^t) / (1 - beta1^t). An epsilon of epsilon sqrt(1 - beta2^t) makes that the reference's.
+#' MXNet's Adam divides by sqrt(v) + epsilon and corrects the rate: w -= rate c m / (sqrt(v) + epsilon) with
+#' c = sqrt(1 - beta2^t) / (1 - beta1^t). An epsilon of epsilon sqrt(1 - beta2^t) makes that the reference's.
 exact_epsilon <- function(model) {
   task <- model$task
   function() {
@@ -29,8 +29,8 @@ exact_epsilon <- function(model) {
   }
 }
 
-# MXNet's fused updates take rate, momentum and betas as float32, for float64 weights too: .01 then means .00999999978.
-# Doubles reach only the scalars of its arithmetic, so these two carry fp64; the fused ones pass over memory once.
+#' MXNet's fused updates take rate, momentum and betas as float32, for float64 weights too: .01 then means .00999999978.
+#' Doubles reach only the scalars of its arithmetic, so these two carry fp64; the fused ones pass over memory once.
 double_sgd <- function(task) {
   DoubleSGD <- reticulate::PyClass("DoubleSGD", inherit = mx$optimizer$Optimizer, defs = list(
     create_state = function(self, index, weight) mx$nd$zeros_like(weight),

@@ -67,7 +67,7 @@ stage <- function(width_in, width, blocks, stride) {
   layers
 }
 
-# The parameter that the canonical `name` stands for; batch norms call their weight and bias gamma and beta.
+#' The parameter that the canonical `name` stands for; batch norms call their weight and bias gamma and beta.
 parameter <- function(block, name) {
   path <- strsplit(name, ".", fixed = TRUE)[[1L]]
   kind <- path[length(path)]

@@ -11,10 +11,10 @@ nn <- gluon$nn
 
 floats <- function(task) if (task$precision == "fp64") "float64" else "float32"
 
-# Threads are OpenMP's, whose number MXNet reads from OMP_NUM_THREADS when it is imported: the harness has set it.
+#' Threads are OpenMP's, whose number MXNet reads from OMP_NUM_THREADS when it is imported: the harness has set it.
 setup <- function(task) mx$random$seed(task$seed)
 
-# A block in the task's type, its arrays in place; `network` is a Python object of a class that PyClass() made.
+#' A block in the task's type, its arrays in place; `network` is a Python object of a class that PyClass() made.
 prepare <- function(network, task) {
   network$cast(floats(task))
   network$initialize(ctx = mx$cpu())
@@ -23,10 +23,10 @@ prepare <- function(network, task) {
 
 set_parameter <- function(parameter, array, task) parameter$set_data(mx$nd$array(array, dtype = floats(task)))
 
-# The array of a parameter, as NumPy's: objects of a class made here convert, MXNet's own do not.
+#' The array of a parameter, as NumPy's: objects of a class made here convert, MXNet's own do not.
 numbers <- function(parameter) mx$nd$identity(parameter$data())$asnumpy()
 
-# One pass over the samples at the positions `order`. What the loop calls is fetched before it: each `$` is a call of its own.
+#' One pass over the samples at the positions `order`. What the loop calls is fetched before it: each `$` is a call of its own.
 train_in_order <- function(model, x, y, order, before_step = function() NULL) {
   size <- model$task$batch
   network <- model$network

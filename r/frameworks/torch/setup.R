@@ -11,19 +11,19 @@ setup <- function(task) {
 
 floats <- function(task) if (task$precision == "fp64") torch_float64() else torch_float32()
 
-# A canonical array, whose dimensions R has reversed, as a tensor in its own order.
+#' A canonical array, whose dimensions R has reversed, as a tensor in its own order.
 tensor_of <- function(array, dtype, device) {
   dimensions <- if (is.null(dim(array))) 1L else length(dim(array))
   torch_tensor(array, dtype = dtype, device = device)$permute(rev(seq_len(dimensions)))$contiguous()
 }
 
-# The other way round: an R array with its dimensions reversed.
+#' The other way round: an R array with its dimensions reversed.
 array_of <- function(tensor) {
   array <- as_array(tensor$detach()$cpu()$to(dtype = torch_float64()))
   if (is.null(dim(array)) || length(dim(array)) == 1L) as.vector(array) else aperm(array, rev(seq_along(dim(array))))
 }
 
-# Copies canonical weights into a module's parameters or buffers; `own` gives the module's name for a canonical one.
+#' Copies canonical weights into a module's parameters or buffers; `own` gives the module's name for a canonical one.
 put_weights <- function(network, weights, own = identity) {
   tensors <- network$state_dict()
   with_no_grad({
@@ -34,7 +34,7 @@ put_weights <- function(network, weights, own = identity) {
   })
 }
 
-# Positions count from 0, torch for R from 1.
+#' Positions count from 0, torch for R from 1.
 batches <- function(model, order) {
   starts <- seq(1L, length(order), by = model$task$batch)
   lapply(starts, function(start) {
