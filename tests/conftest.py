@@ -51,7 +51,7 @@ def pipeline(*arguments: str, workdir: Path, config=SMOKE) -> list[str]:
     return [*command, "--cores", "1", *arguments, "--config", *config]
 
 
-def snakemake(*arguments: str, workdir: Path, config=SMOKE, timeout=1500, **extra: str) -> subprocess.CompletedProcess:
+def snakemake(*arguments: str, workdir: Path, config=SMOKE, timeout=3000, **extra: str) -> subprocess.CompletedProcess:
     """Runs the pipeline to its end."""
     command = pipeline(*arguments, workdir=workdir, config=config)
     return subprocess.run(command, env=variables(workdir, **extra), capture_output=True, text=True, timeout=timeout)
