@@ -47,6 +47,8 @@ wildcard_constraints:
 
 
 RESULTS = ("summary.html", "summary.md", "results.csv", "results.json", "results.parquet")
+# What `snakemake --report` shows of them, and under which words.
+CAPTIONS = {"summary.html": "summary", "results.csv": "results"}
 RECORDS = str(every.records)
 HARNESS = ROOT / "python" / "rosetta"
 # What is set up comes before what is proven, and that before what is timed: nothing then comes between two timed legs.
@@ -64,6 +66,17 @@ def records_of(language=None):
 
 def data_of(task):
     return [plan.data_marker(task), plan.weights(task) / "manifest.json"]
+
+
+def captioned(path, caption, category):
+    """A file that `snakemake --report` shows."""
+    return report(path, caption=f"docs/captions/{caption}.rst", category=category)
+
+
+def results_in(folder, category):
+    """The files of a report in a folder."""
+    paths = {file: f"{folder}/{file}" for file in RESULTS}
+    return [captioned(paths[file], CAPTIONS[file], category) if file in CAPTIONS else paths[file] for file in RESULTS]
 
 
 def needs_of(leg):
@@ -96,7 +109,7 @@ rule report:
     input:
         records_of(),
     output:
-        expand("reports/{file}", file=RESULTS),
+        results_in("reports", "All languages"),
     log:
         "reports/logs/report.log",
     conda:
@@ -109,7 +122,7 @@ rule language_report:
     input:
         lambda wildcards: records_of(wildcards.language),
     output:
-        expand("reports/{{language}}/{file}", file=RESULTS),
+        results_in("reports/{language}", "One language"),
     log:
         "reports/logs/report-{language}.log",
     conda:
@@ -123,7 +136,7 @@ rule stone:
     input:
         stone_sources(),
     output:
-        "reports/rosetta.html",
+        captioned("reports/rosetta.html", "stone", "The stone"),
     log:
         "reports/logs/stone.log",
     conda:

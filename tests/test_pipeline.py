@@ -122,6 +122,14 @@ def test_the_same_algorithm_in_three_languages_has_the_same_losses(smoke):
         np.testing.assert_allclose(other, losses[0], rtol=1e-4)
 
 
+def test_snakemake_makes_its_own_report_of_the_results(smoke, tmp_path):
+    done = snakemake("--report", str(tmp_path / "report.html"), "reports/summary.html", workdir=smoke)
+    assert done.returncode == 0, done.stderr[-2000:]
+    page = (tmp_path / "report.html").read_text()
+    assert "All languages" in page
+    assert "One row a leg" in page
+
+
 def test_nothing_changed_means_nothing_to_do(smoke):
     done = snakemake("--dry-run", "reports/summary.html", workdir=smoke)
     assert "Nothing to be done" in done.stdout + done.stderr, done.stdout[-2000:]
