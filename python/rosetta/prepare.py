@@ -11,11 +11,12 @@ from rosetta import data, initial, records, reference
 from rosetta.config import Settings
 from rosetta.plan import Plan
 from rosetta.tasks import Task
-from rosetta.worker.job import open_weights
+from rosetta.worker.job import change, open_weights
 from rosetta.worker.proof import CHECKPOINTS, distance
 
 DRAWS = 3
-"""How often the reference is computed in float32, the samples of each batch in another order: one draw of rounding may be small by luck."""
+"""How often the reference is computed in float32, the samples of each batch in another order: one draw of rounding may be small by luck.
+The last draw has Adam's 1 - beta rounded too."""
 
 
 def arrays(plan: Plan, task: Task, progress=None, generation: int | None = None) -> dict:
@@ -67,14 +68,16 @@ def golden(plan: Plan, task: Task) -> None:
     x = np.load(folder / ("x_train.npy" if task.trained else "x.npy"), mmap_mode="r")[:count]
     y = np.load(folder / "y_train.npy", mmap_mode="r")[:count] if task.trained else None
     steps = tuple(step for step in CHECKPOINTS if step <= settings.proof_steps)
-    given = (work, open_weights(plan.weights(task)), x, y, steps)
+    given = (open_weights(plan.weights(task)), x, y, steps)
     draws = DRAWS if task.trained else int(settings.precision != "fp32")
     with data.Bars().stage(f"{task.name}: golden values", (1 + draws) * max(steps)) as advance:
-        exact = reference.golden(*given, lambda step: advance(1))
+        exact = reference.golden(work, *given, lambda step: advance(1))
         values = dict(exact)
         for draw in range(draws):
+            # One draw as in the libraries that keep the optimizer's settings in float32 too.
+            rounding = change(work, single_betas=draw == draws - 1)
             with reference.products_in(settings.precision):
-                rounded = reference.golden(*given, lambda step: advance(1), np.float32, shuffle=draw)
+                rounded = reference.golden(rounding, *given, lambda step: advance(1), np.float32, shuffle=draw)
             found = drift(exact, rounded, steps if task.trained else (), settings.precision)
             values.update({name: max(size, values.get(name, size)) for name, size in found.items()})
     with records.replacing(target) as temporary:
