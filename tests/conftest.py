@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from rosetta import cli, config, environments
+from rosetta import cli, config, environments, julia_toolchain
 from rosetta.config import ROOT
 from rosetta.frameworks import Leg, select
 from rosetta.plan import Plan
@@ -71,3 +71,15 @@ def smoke(tmp_path_factory) -> Path:
     done = snakemake("reports/summary.html", workdir=workdir)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return workdir
+
+
+@pytest.fixture(scope="session")
+def toolchain(tmp_path_factory) -> dict:
+    """A plain julia at hand, as the set-up would use it; nothing is downloaded for a test."""
+    if julia_toolchain.find() is None:
+        pytest.skip("no Julia here: `rosetta setup julia` or ROSETTA_JULIA gives one")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROSETTA_JULIA_BRIDGE", "julia")
+        found = julia_toolchain.provide(None, tmp_path_factory.mktemp("julia") / "log")
+    assert found["status"] == "ready", found["reason"]
+    return found

@@ -1,6 +1,7 @@
 """The report and the stone in Debian's Chromium: what a reader clicks, at three widths and in the dark. Screenshots stay in reports/screenshots."""
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,6 +15,12 @@ BROWSE = Path(__file__).with_name("browse.py")
 VIEWS = [f"{page} {view}" for page in ("summary", "stone") for view in ("light 1280", "dark 1280", "light 400")]
 
 
+def excuse(reason: str) -> None:
+    """Skips, but where ROSETTA_REQUIRE names the browser."""
+    assert "browser" not in os.environ.get("ROSETTA_REQUIRE", "").split(), reason
+    pytest.skip(reason)
+
+
 @pytest.fixture(scope="module")
 def seen(environment, tmp_path_factory) -> dict:
     """What tests/browse.py saw on pages made from sample records and the real legs' files."""
@@ -21,10 +28,10 @@ def seen(environment, tmp_path_factory) -> dict:
     if shutil.which("chromium") is None:
         with open(folder / "log", "w") as log:
             if reason := debian.install(("chromium",), log, "there is no chromium on PATH"):
-                pytest.skip(reason)
+                excuse(reason)
     found = environment("browser")
     if found["status"] != "ready":
-        pytest.skip(found["reason"])
+        excuse(found["reason"])
     report.write(sample_records.mixed(), folder)
     report.write_stone(folder)
     pages = [str(folder / "summary.html"), str(folder / "rosetta.html")]

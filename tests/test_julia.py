@@ -63,7 +63,7 @@ def bare(tmp_path, monkeypatch):
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("ROSETTA_JULIA_PREFIX", str(tmp_path / "prefix"))
-    monkeypatch.setattr(julia_toolchain, "unreachable", lambda log: "https://pkg.julialang.org")
+    monkeypatch.setattr(julia_toolchain, "unreachable", lambda: "https://pkg.julialang.org")
     return tmp_path / "bin"
 
 
@@ -111,7 +111,7 @@ def test_a_julia_that_dies_of_an_exception_is_not_ready(bare, tmp_path):
 
 
 def test_juliacall_is_preferred_and_later_starts_need_no_juliapkg(bare, tmp_path, monkeypatch):
-    monkeypatch.setattr(julia_toolchain, "unreachable", lambda log: "")
+    monkeypatch.setattr(julia_toolchain, "unreachable", lambda: "")
     fake_julia(bare / "julia", "1.11.2")
     python = juliacall_python(tmp_path, project_with(tmp_path / "fetched", {"PythonCall": "0.9.34", "Flux": "0.16.9"}))
     found = julia_toolchain.provide(str(python), tmp_path / "log")
@@ -219,7 +219,7 @@ def test_the_two_halves_of_the_bridge_are_of_one_version():
 def test_a_forced_bridge_is_not_replaced(bare, tmp_path, monkeypatch):
     fake_julia(bare / "julia", "1.11.2")
     python = executable(tmp_path / "env/bin/python", "exit 1\n")
-    monkeypatch.setattr(julia_toolchain, "unreachable", lambda log: "")
+    monkeypatch.setattr(julia_toolchain, "unreachable", lambda: "")
     monkeypatch.setenv("ROSETTA_JULIA_BRIDGE", "juliacall")
     found = julia_toolchain.provide(str(python), tmp_path / "log")
     assert found["status"] == "unavailable"
@@ -268,18 +268,6 @@ def test_a_failed_download_leaves_nothing_behind(bare, tmp_path, monkeypatch):
 
 
 # The bridge: real julia processes
-
-
-@pytest.fixture(scope="session")
-def toolchain(tmp_path_factory):
-    """A plain julia at hand, as the set-up would use it; nothing is downloaded for a test."""
-    if julia_toolchain.find() is None:
-        pytest.skip("no Julia here: `rosetta setup julia` or ROSETTA_JULIA gives one")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ROSETTA_JULIA_BRIDGE", "julia")
-        found = julia_toolchain.provide(None, tmp_path_factory.mktemp("julia") / "log")
-    assert found["status"] == "ready", found["reason"]
-    return found
 
 
 LEG = """

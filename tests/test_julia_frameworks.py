@@ -25,15 +25,10 @@ def named(leg):
 
 
 @pytest.fixture(scope="module")
-def toolchain(tmp_path_factory):
-    if julia_toolchain.find() is None:
-        pytest.skip("no Julia here: `rosetta setup julia` or ROSETTA_JULIA gives one")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ROSETTA_JULIA_BRIDGE", "julia")
-        found = julia_toolchain.provide(None, tmp_path_factory.mktemp("julia") / "log")
-    assert found["status"] == "ready", found["reason"]
-    variables = {**found["environment"], "JULIA_LOAD_PATH": os.pathsep.join([str(STAND_INS), "@stdlib"])}
-    return {**found, "environment": variables}
+def beside_stand_ins(toolchain):
+    """The plain julia, which finds the stand-ins where packages would be."""
+    variables = {**toolchain["environment"], "JULIA_LOAD_PATH": os.pathsep.join([str(STAND_INS), "@stdlib"])}
+    return {**toolchain, "environment": variables}
 
 
 def settings(leg, **fields):
@@ -42,7 +37,7 @@ def settings(leg, **fields):
 
 
 @pytest.fixture(scope="module")
-def opened(toolchain):
+def opened(beside_stand_ins):
     """Opens a leg beside the stand-ins, once for all tests; closes it in the end."""
     legs = {}
 
@@ -50,7 +45,11 @@ def opened(toolchain):
         if leg.name in legs:
             return legs[leg.name]
         job = SimpleNamespace(
-            root=str(julia_toolchain.ROOT), file=str(leg.file), toolchain=toolchain, task=settings(leg), libraries=[]
+            root=str(julia_toolchain.ROOT),
+            file=str(leg.file),
+            toolchain=beside_stand_ins,
+            task=settings(leg),
+            libraries=[],
         )
         return legs.setdefault(leg.name, julia.open_julia_process(job))
 

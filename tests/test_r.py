@@ -579,7 +579,7 @@ class Repositories:
         monkeypatch.delenv("R_REPOS", raising=False)
         monkeypatch.setattr(debian, "is_root", lambda: False)
         monkeypatch.setattr(r_packages, "mirror", lambda r: os.environ.get("R_REPOS", r_packages.CRAN))
-        monkeypatch.setattr(r_packages, "reachable", lambda address, log: address in reachable)
+        monkeypatch.setattr(r_packages, "reachable", lambda address: address in reachable)
         monkeypatch.setattr(r_packages, "run", self.run)
 
     def run(self, r, folder, program, log, seconds):
@@ -647,10 +647,9 @@ def test_torch_is_not_compiled_for_minutes_where_its_library_cannot_be_had(monke
 
 
 def test_folders_and_servers_are_told_from_those_that_are_not_there(tmp_path):
-    with open(tmp_path / "log", "w") as log:
-        assert r_packages.reachable(f"file://{tmp_path}", log)
-        assert not r_packages.reachable(f"file://{tmp_path}/nothing", log)
-        assert not r_packages.reachable("http://127.0.0.1:9", log)
+    assert r_packages.reachable(f"file://{tmp_path}")
+    assert not r_packages.reachable(f"file://{tmp_path}/nothing")
+    assert not r_packages.reachable("http://127.0.0.1:9")
 
 
 @pytest.fixture(scope="session")

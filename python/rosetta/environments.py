@@ -142,8 +142,8 @@ def provide(name: str, settings: Settings, say: Callable[[str], None] = print) -
 
 def lacking(leg: Leg, found: dict) -> str:
     """What a leg needs of its language that an environment's toolchain does not have, with the way out; empty where it has all."""
-    module = toolchain(leg.framework.environment)
-    return module.lacking(leg.framework, found["toolchain"]) if module and found["toolchain"] else ""
+    chain = found["toolchain"] or {}
+    return toolchain(leg.framework.environment).lacking(leg.framework, chain) if chain.get("missing") else ""
 
 
 def provide_python(name: str, settings: Settings, log, say: Callable[[str], None]) -> tuple[str, str]:

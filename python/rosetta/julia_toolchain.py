@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
-from rosetta import debian_julia
+from rosetta import debian_julia, network
 from rosetta.frameworks import Framework
 from rosetta.indexes import uv_environment
 from rosetta.julia_packages import BRIDGE_PACKAGE, Wanted, direct_packages, installed_packages, wanted_packages
@@ -41,8 +41,8 @@ OLDEST_WITH_OWN_LLVM_FIXES = (1, 6)
 
 WAY_OUT = "install Julia 1.10 or newer from https://julialang.org/install, or name one in ROSETTA_JULIA"
 
-REACH_SECONDS = 8
-"""How long a download server may take to answer before juliapkg is left out."""
+INSTALL_SECONDS = 240
+"""How long uv may take to install one version of juliacall."""
 
 DOWNLOAD_SECONDS = 3600
 """How long juliapkg may take to fetch Julia and the packages and to compile them."""
@@ -158,7 +158,7 @@ def unavailable(reason: str) -> dict:
 
 def lacking(framework: Framework, found: dict) -> str:
     """Which packages of a framework a toolchain does not have, and the way out; empty where it has all of them."""
-    missing = [name for name in framework.libraries if name in found.get("missing", ())]
+    missing = [name for name in framework.libraries if name in found["missing"]]
     if not missing:
         return ""
     where = f"Julia {found['version']} ({found['origin']})" + (
@@ -182,27 +182,13 @@ def with_juliacall(python: str | None, wanted: Wanted, log: Log) -> tuple[dict |
             None,
             f"{given[0]} is set without its partner: juliacall wants PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT",
         )
-    origin = "PYTHON_JULIACALL_EXE"
     if given:
-        environment.update(given_project(python, wanted, log))
+        origin, chosen, reason = "PYTHON_JULIACALL_EXE", given_project(python, wanted, log), ""
     else:
-        origin = "juliapkg"
-        home = Path(python).parent.parent / "julia_env" / "pyjuliapkg"
-        asked = wanted.for_juliapkg()
-        fetched = (home / "meta.json").exists() and (home / "juliapkg.json").exists()
-        if not (fetched and (home / "juliapkg.json").read_text() == asked) and (server := unreachable(log)):
-            # Without a network the packages may still lie in the depot of the Julia at hand, from an earlier time.
-            local = find() or {"julia": "", "version": "0.0"}
-            own = own_project(local["julia"], python, wanted, log) if release(local["version"]) >= JULIACALL else None
-            if own is None:
-                return None, f"{server} cannot be reached, so juliapkg cannot fetch Julia or its packages"
-            origin = local["origin"]
-            environment.update(PYTHON_JULIACALL_EXE=local["julia"], PYTHON_JULIACALL_PROJECT=str(own))
-        else:
-            if named := os.environ.get("ROSETTA_JULIA"):
-                environment["PYTHON_JULIAPKG_EXE"] = named
-            home.mkdir(parents=True, exist_ok=True)
-            (home / "juliapkg.json").write_text(asked)
+        origin, chosen, reason = fetched_project(python, wanted, log)
+    if reason:
+        return None, reason
+    environment.update(chosen)
     project = environment.get("PYTHON_JULIACALL_PROJECT", "")
     if project and (reason := match_juliacall(python, installed_packages(project).get(BRIDGE_PACKAGE), log)):
         return None, reason
@@ -237,6 +223,24 @@ def with_juliacall(python: str | None, wanted: Wanted, log: Log) -> tuple[dict |
     }
     choose_kernels(tools, found["blas"], log)
     return tools, ""
+
+
+def fetched_project(python: str, wanted: Wanted, log: Log) -> tuple[str, dict[str, str], str]:
+    """(origin, variables of juliacall, ""): juliapkg's project, or our own where no server answers; ("", {}, why there is neither)."""
+    request = Path(python).parent.parent / "julia_env" / "pyjuliapkg" / "juliapkg.json"
+    asked = wanted.for_juliapkg()
+    fetched = request.with_name("meta.json").exists() and request.exists() and request.read_text() == asked
+    if not fetched and (server := unreachable()):
+        # The packages may still lie in the depot of the Julia at hand, from an earlier time.
+        local = find() or {"julia": "", "version": "0.0"}
+        own = own_project(local["julia"], python, wanted, log) if release(local["version"]) >= JULIACALL else None
+        if own is None:
+            return "", {}, f"{server} cannot be reached, so juliapkg cannot fetch Julia or its packages"
+        return local["origin"], {"PYTHON_JULIACALL_EXE": local["julia"], "PYTHON_JULIACALL_PROJECT": str(own)}, ""
+    request.parent.mkdir(parents=True, exist_ok=True)
+    request.write_text(asked)
+    named = os.environ.get("ROSETTA_JULIA")
+    return "juliapkg", {"PYTHON_JULIAPKG_EXE": named} if named else {}, ""
 
 
 def given_project(python: str, wanted: Wanted, log: Log) -> dict[str, str]:
@@ -279,7 +283,7 @@ def match_juliacall(python: str, wanted: str | None, log: Log) -> str:
     if python == sys.executable:
         return f"{faults}; install juliacall=={wanted}"
     log.write(f"{faults}\n")
-    return f"{faults}; `{' '.join(remedy)}` failed" if log.run(remedy, REACH_SECONDS * 30, uv_environment())[0] else ""
+    return f"{faults}; `{' '.join(remedy)}` failed" if log.run(remedy, INSTALL_SECONDS, uv_environment())[0] else ""
 
 
 HALF = ROOT / "julia" / "rosetta.jl"
@@ -301,7 +305,7 @@ print("ROSETTA " + json.dumps(found))
 """
 
 
-def unreachable(log: Log) -> str:
+def unreachable() -> str:
     """The first server juliapkg would need that does not answer, or "" where all do. Proxies are honoured."""
     package_server = os.environ.get("JULIA_PKG_SERVER") or "https://pkg.julialang.org"
     if "://" not in package_server:
@@ -310,15 +314,7 @@ def unreachable(log: Log) -> str:
     at_hand = os.environ.get("ROSETTA_JULIA") or shutil.which("julia") or ""
     if release(at_hand and version_of(at_hand) or "0.0") < (1, 10):
         servers.append("https://julialang-s3.julialang.org/bin/versions.json")
-    for server in servers:
-        # A process of its own, because looking up a name knows no timeout.
-        code = (
-            "import sys, urllib.request\n"
-            "urllib.request.urlopen(urllib.request.Request(sys.argv[1], method='HEAD'), timeout=float(sys.argv[2]))"
-        )
-        if log.run([sys.executable, "-c", code, server, str(REACH_SECONDS)], REACH_SECONDS + 2)[0]:
-            return server
-    return ""
+    return next((server for server in servers if not network.answers(server)), "")
 
 
 def with_process(wanted: Wanted, log: Log) -> tuple[dict | None, str]:

@@ -27,8 +27,7 @@ def table() -> tuple[dict, ...]:
 
 def figures(name: str, task: str) -> list[Figure]:
     """The figures of `name` in a task: FRAMEWORK/API as the table has them (`Keras/Theano backend`, `PyTorch/`). Empty where there are none."""
-    rows = [row for row in table() if (f"{row['framework']}/{row['api']}", row["task"]) == (name, TASKS[task])]
-    return [Figure(row["device"], float(row["seconds"]), row["work"], row["source"], row["notes"]) for row in rows]
+    return list(every(task).get(name, {}).values())
 
 
 SAMPLES = {"cnn": 10 * 50_000, "rnn": 3 * 25_000, "resnet50": 1000}
@@ -40,8 +39,8 @@ def every(task: str) -> dict[str, dict[str, Figure]]:
     found = {}
     for row in table():
         if row["task"] == TASKS[task]:
-            name = f"{row['framework']}/{row['api']}"
-            found[name] = {figure.device: figure for figure in figures(name, task)}
+            figure = Figure(row["device"], float(row["seconds"]), row["work"], row["source"], row["notes"])
+            found.setdefault(f"{row['framework']}/{row['api']}", {})[figure.device] = figure
     return found
 
 

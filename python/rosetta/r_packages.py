@@ -7,18 +7,16 @@ Environment variables:
 
 import os
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
 
-from rosetta import debian, debian_sources
+from rosetta import debian, debian_sources, network
 from rosetta.config import ROOT
 
 CRAN = "https://cloud.r-project.org"
-REACH_SECONDS = 8
 INSTALL_SECONDS = 3600
 
 RETICULATE = ("rcpp", "rcpptoml", "matrix", "here", "jsonlite", "png", "rappdirs", "rlang", "withr")
@@ -76,13 +74,13 @@ def ensure(name: str, r: str, folder: Path, log) -> str:
     known = KNOWN[name]
     if serves(name, r, folder, log):
         return torch_lacks(r, folder, log) if name == "torch" else ""
-    if name == "torch" and not reachable(LIBTORCH, log):
+    if name == "torch" and not reachable(LIBTORCH):
         return (
             f"{LIBTORCH} cannot be reached, from which R's torch downloads libtorch; "
             "run `install.packages('torch'); torch::install_torch()` in R where it can be"
         )
     repository = mirror(r)
-    from_cran = reachable(repository, log)
+    from_cran = reachable(repository)
     if not from_cran and not known.suite:
         return f"R's package {name} is missing, and {repository} cannot be reached; name a CRAN mirror in R_REPOS"
     if debian.is_root():
@@ -145,17 +143,8 @@ def mirror(r: str) -> str:
     return own[0] if own[0].startswith(("http", "file:")) else CRAN
 
 
-def reachable(repository: str, log) -> bool:
-    """Whether a server answers within seconds, or a folder is there. A process of its own, because looking up a name knows no timeout."""
+def reachable(repository: str) -> bool:
+    """Whether a server answers, with whatever status, or a folder is there."""
     if repository.startswith("file:"):
         return Path(repository.removeprefix("file:").replace("///", "/")).is_dir()
-    code = (
-        "import sys, urllib.request as r, urllib.error as e\n"
-        "try: r.urlopen(r.Request(sys.argv[1], method='HEAD'), timeout=float(sys.argv[2]))\n"
-        "except e.HTTPError: pass"
-    )
-    command = [sys.executable, "-c", code, repository, str(REACH_SECONDS)]
-    try:
-        return subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, timeout=REACH_SECONDS + 2).returncode == 0
-    except subprocess.TimeoutExpired:
-        return False
+    return network.answers(repository, any_status=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from rosetta import debian, r_packages
 from rosetta.config import ROOT
-from rosetta.frameworks import Framework
 
 WANTS = "packages"
 """The field of environments.toml that says which packages legs want."""
@@ -51,11 +50,6 @@ def find() -> dict | None:
     if not home or not Path(home).is_dir():
         return None
     return {"r": executable, "home": home, "version": version(Path(home)), "blas": blas(library(Path(home)))}
-
-
-def lacking(framework: Framework, found: dict) -> str:
-    """Which packages of a framework R does not have: none, since an environment is not ready without all of its packages."""
-    return ""
 
 
 def provide(python: str | None, log, packages: tuple[str, ...] = (), device: str = "cpu") -> dict:

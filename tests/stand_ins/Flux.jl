@@ -2,6 +2,7 @@
 module Flux
 
 using Naive
+using Optimisers: Momentum, Adam
 
 export Chain, Conv, Dense, Embedding, GRU, MaxPool, GlobalMeanPool, BatchNorm, Dropout, Parallel, Momentum, Adam
 export relu, sigmoid_fast, tanh_fast, f64, cpu, gpu_device, cpu_device
@@ -109,16 +110,6 @@ struct Parallel{F,T}
 end
 Parallel(connection, first, second) = Parallel(connection, (first, second))
 (layer::Parallel)(x) = layer.connection(map(part -> part(x), layer.layers)...)
-
-struct Momentum
-    eta::Float64
-    rho::Float64
-end
-struct Adam
-    eta::Float64
-    beta::Tuple{Float64,Float64}
-    epsilon::Float64
-end
 
 setup(rule, network) = Ref(0)
 update!(state, network, gradient) = (state[] += 1)

@@ -5,16 +5,8 @@
 
 # Setup
 using Flux
-import Zygote
 include("setup.jl")
-include("../nnlib/maxima.jl")
-
-function differentiable(x)
-    y = maxima(x)
-    return y, dy -> (maxima_gradient(x, y, dy),)
-end
-
-Zygote.@adjoint maxima(x::AbstractArray) = differentiable(x)
+include("../nnlib/zygote.jl")
 
 const CONVOLUTIONS = (:conv1, :conv2, :conv3, :conv4)
 const DENSES = (:dense1, :dense2)
@@ -89,12 +81,12 @@ function weights(model)
     layers = model.network.layers
     found = Dict{String,Array}()
     for name in CONVOLUTIONS
-        found["$name.weight"] = turned(canonical(layers[name].weight))
-        found["$name.bias"] = canonical(layers[name].bias)
+        found["$name.weight"] = turned(Array(layers[name].weight))
+        found["$name.bias"] = Array(layers[name].bias)
     end
     for name in DENSES
-        found["$name.weight"] = permutedims(canonical(layers[name].weight))
-        found["$name.bias"] = canonical(layers[name].bias)
+        found["$name.weight"] = permutedims(Array(layers[name].weight))
+        found["$name.bias"] = Array(layers[name].bias)
     end
     return found
 end

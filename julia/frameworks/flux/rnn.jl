@@ -106,26 +106,26 @@ end
 function weights(model)
     layers = model.network.layers
     found = gru_weights(layers.gru)
-    found["embedding.weight"] = canonical(layers.embedding.weight)
-    found["dense.weight"] = permutedims(canonical(layers.dense.weight))
-    found["dense.bias"] = canonical(layers.dense.bias)
+    found["embedding.weight"] = Array(layers.embedding.weight)
+    found["dense.weight"] = permutedims(Array(layers.dense.weight))
+    found["dense.bias"] = Array(layers.dense.bias)
     return found
 end
 
 gru_weights(gru::ReferenceGRU) = Dict{String,Array}(
-    "gru.weight_ih" => permutedims(canonical(gru.Wi)),
-    "gru.weight_hh" => permutedims(canonical(gru.Wh)),
-    "gru.bias_ih" => canonical(gru.bi),
-    "gru.bias_hh" => canonical(gru.bh),
+    "gru.weight_ih" => permutedims(Array(gru.Wi)),
+    "gru.weight_hh" => permutedims(Array(gru.Wh)),
+    "gru.bias_ih" => Array(gru.bi),
+    "gru.bias_hh" => Array(gru.bh),
 )
 
 function gru_weights(library::Chain)
     cell = library[1].cell
     return Dict{String,Array}(
-        "gru.weight_ih" => permutedims(canonical(cell.Wi)),
-        "gru.weight_hh" => permutedims(canonical(cell.Wh)),
-        "gru.bias_ih" => canonical(cell.b),
-        "gru.bias_hh" => zero(canonical(cell.b)),
+        "gru.weight_ih" => permutedims(Array(cell.Wi)),
+        "gru.weight_hh" => permutedims(Array(cell.Wh)),
+        "gru.bias_ih" => Array(cell.b),
+        "gru.bias_hh" => zero(Array(cell.b)),
     )
 end
 

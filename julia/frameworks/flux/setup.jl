@@ -1,6 +1,7 @@
 # What the three Flux legs share: element type, device, batches, and the model with its optimizer.
 # Written for Flux 0.16.9, Optimisers 0.4 and MLDataDevices 1.17.
 using Flux, Random
+include("../nnlib/arrays.jl")
 
 "A network with the state of its optimizer; `rule` makes that state anew."
 mutable struct Model{N,R,S,T}
@@ -16,22 +17,8 @@ function Model(network, rule, task)
     return Model(network, rule, Flux.setup(rule, network), task)
 end
 
-floats(task) = task.precision == "fp64" ? Float64 : Float32
-
 "`nothing` keeps the element type: by itself a GPU device makes everything Float32."
 device(task) = task.device == "cuda" ? gpu_device(nothing, nothing; force = true) : cpu_device()
 
-"Pictures (W, H, C, N): the shared array itself, where type and device allow it."
-pictures(task, x) = device(task)(eltype(x) == floats(task) ? x : floats(task).(x))
-
-"The positions `order`, which count from 0, as batches that count from 1."
-batches(order, n) = [order[first:first+n-1] .+ 1 for first in 1:n:length(order)]
-
 "A canonical kernel (kw, kh, in, out) turned by 180 degrees: Flux convolves truly, the reference correlates."
 turned(kernel) = kernel[end:-1:1, end:-1:1, :, :]
-
-"Copies to a layer's array, whatever its element type and device."
-fill_in!(parameter, values) = copyto!(parameter, eltype(parameter).(values))
-
-"Names of a framework's arrays are not the canonical ones: `weights` takes them off the device."
-canonical(parameter) = Array(parameter)

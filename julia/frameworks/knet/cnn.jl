@@ -41,7 +41,7 @@ end
 function load(model, weights)
     task = model.task
     parameter(array) =
-        Param(on_device(task, floats(task).(array)), Momentum(lr = task.learning_rate, gamma = task.momentum))
+        Param(device(task)(floats(task).(array)), Momentum(lr = task.learning_rate, gamma = task.momentum))
     for name in CONVOLUTIONS
         model.parameters["$name.weight"] = parameter(weights["$name.weight"])
         model.parameters["$name.bias"] = parameter(channels(weights["$name.bias"]))

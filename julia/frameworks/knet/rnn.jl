@@ -35,7 +35,7 @@ end
 function load(model, weights)
     task = model.task
     adam() = Adam(lr = task.learning_rate, beta1 = task.beta1, beta2 = task.beta2, eps = task.epsilon)
-    parameter(array) = Param(on_device(task, floats(task).(array)), adam())
+    parameter(array) = Param(device(task)(floats(task).(array)), adam())
     model.parameters["embedding.weight"] = parameter(weights["embedding.weight"])
     model.parameters["dense.weight"] = parameter(permutedims(weights["dense.weight"]))
     model.parameters["dense.bias"] = parameter(weights["dense.bias"])
@@ -49,8 +49,6 @@ end
 
 "A matrix (kind 1) or a bias (kind 2) of gate 1 to 6: r, z, n of the input, then of the hidden state."
 view_of(model, gate, kind) = rnnparam(model.rnn, 1, gate, kind)
-
-fill_in!(array, values) = copyto!(array, eltype(array).(values))
 
 # Place: nll wants classes from 1, on the host.
 place(::GRU, ids::Matrix{Int64}) = ids .+ 1

@@ -6,14 +6,7 @@
 # Setup
 using Lux
 include("setup.jl")
-include("../nnlib/maxima.jl")
-
-function differentiable(x)
-    y = maxima(x)
-    return y, dy -> (maxima_gradient(x, y, dy),)
-end
-
-Zygote.@adjoint maxima(x::AbstractArray) = differentiable(x)
+include("../nnlib/zygote.jl")
 
 const CONVOLUTIONS = (:conv1, :conv2, :conv3, :conv4)
 const DENSES = (:dense1, :dense2)

@@ -2,6 +2,7 @@
 # Written for Lux 1.31, Optimisers 0.4, Zygote 0.7 and MLDataDevices 1.17. A Lux layer holds no numbers: parameters and
 # states are named tuples beside it, and every call gives the states back.
 using Lux, Optimisers, Random, Zygote
+include("../nnlib/arrays.jl")
 
 "`training` holds the network, its parameters and states, and those of the optimizer."
 mutable struct Model{N,R,T}
@@ -11,19 +12,11 @@ mutable struct Model{N,R,T}
     task::T
 end
 
-floats(task) = task.precision == "fp64" ? Float64 : Float32
-
 "`nothing` keeps the element type: by itself a GPU device makes everything Float32."
 device(task) = task.device == "cuda" ? gpu_device(nothing, nothing; force = true) : cpu_device()
 
-"Pictures (W, H, C, N): the shared array itself, where type and device allow it."
-pictures(task, x) = device(task)(eltype(x) == floats(task) ? x : floats(task).(x))
-
 "Classes y, from 0, as columns with a single 1."
 columns(task, y) = device(task)(floats(task).((0:task.classes-1) .== permutedims(y)))
-
-"The positions `order`, which count from 0, as batches that count from 1."
-batches(order, n) = [order[first:first+n-1] .+ 1 for first in 1:n:length(order)]
 
 "Parameters and states of a new network, with the canonical values that `given(T)` has for some layers."
 function begin_training(model, given)
