@@ -96,8 +96,13 @@ is_python <- function(value) inherits(value, "python.builtin.object")
 
 #' From 1.43 on, reticulate's finalizer takes Python's lock on the main thread at the end and never gives it back, while rpy2's
 #' end of R waits for it. The function that takes it is all that is replaced: R's finalizers still run.
+#' And its thread asks Python every half second to call back, also when there is no Python left: SIGSEGV where libraries take
+#' long to unload. py_finalize() stops the thread, and does nothing else in a process that Python started.
 let_reticulate_end <- function() {
   if (!"reticulate" %in% loadedNamespaces()) return(invisible(NULL))
-  if (!exists("py_allow_threads_impl", asNamespace("reticulate"), inherits = FALSE)) return(invisible(NULL))
-  utils::assignInNamespace("py_allow_threads_impl", function(allow = TRUE) invisible(FALSE), "reticulate")
+  if (exists("py_allow_threads_impl", asNamespace("reticulate"), inherits = FALSE)) {
+    utils::assignInNamespace("py_allow_threads_impl", function(allow = TRUE) invisible(FALSE), "reticulate")
+  }
+  utils::getFromNamespace("py_finalize", "reticulate")()
+  invisible(NULL)
 }

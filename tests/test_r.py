@@ -547,6 +547,20 @@ def test_a_process_with_reticulate_ends_by_itself(driving):
     assert "R's finalizers ran" in done.stderr
 
 
+def test_reticulate_does_not_poll_an_interpreter_that_has_ended(driving):
+    """Its thread asks Python twice a second to call back: SIGSEGV where a process takes long to end after Python's own end."""
+    code = """
+    import ctypes
+    # The C library calls sleep(exit code) once Python is finalized.
+    libc = ctypes.CDLL(None)
+    libc.on_exit(libc.sleep, None)
+    leg.build(task, {})
+    raise SystemExit(2)
+    """
+    leg = 'library(reticulate)\nbuild <- function(task, weights) as.integer(py_to_r(import("math")$factorial(5L)))'
+    assert driving.run(code, leg, check=False).returncode == 2
+
+
 def test_an_error_in_python_below_r_arrives_as_one_line_too(driving):
     leg = 'build <- function(task, weights) reticulate::import("math", convert = FALSE)$sqrt(-1)'
     code = """

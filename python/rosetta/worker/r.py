@@ -9,7 +9,8 @@ rpy2 has traps; they are dealt with here and in r/rosetta.R, and nowhere else:
 - R does not look at Python's signals: Ctrl-C has to be put into R's own variable R_interrupts_pending.
 - R prints where Python does not see it: its output is sent to stderr, which is the leg's log.
 - R is not thread-safe: it is used from the main thread alone.
-- reticulate's finalizer waits at the end of the process for a lock of Python's that nobody gives back. Its function is replaced before.
+- reticulate's finalizer waits at the end of the process for a lock of Python's that nobody gives back, and its thread goes on
+  calling Python when that has ended. Both are dealt with before (`let_reticulate_end`).
 - R has no float32 and no int64, and converting an array through rpy2 costs several copies. Arrays are allocated in R and
   filled through a NumPy view. Such a view does not keep R's memory alive: no view outlives the method that made it.
 - A leg that drives a Python library wants NumPy arrays as they are: they pass by a module of that name, and R never copies them.
