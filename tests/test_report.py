@@ -589,13 +589,25 @@ def test_text_from_records_stays_text(tmp_path):
 def test_charts_take_their_colours_from_the_page(tmp_path):
     html, _ = written(sample.nine(), tmp_path)
     drawings = re.findall(r"<svg.*?</svg>", html, re.S)
-    assert len(drawings) == 7, "samples for three tasks, losses for two, languages for two"
+    assert len(drawings) == 16, "samples for three tasks, losses for two, languages for two, one for each of nine legs"
     for drawing in drawings:
         ElementTree.fromstring(drawing.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1))
         colours = set(re.findall(r"(?:fill|stroke): ([^;\"]+)", drawing)) - {"none"}
         assert {colour for colour in colours if not colour.startswith("var(--")} == set()
     variables = set(re.findall(r"var\((--[a-z0-9-]+)\)", html))
     assert variables <= set(re.findall(r"(--[a-z0-9-]+):", html))
+
+
+def test_every_leg_shows_each_of_its_samples_and_its_loss():
+    leg = with_epochs("python/numpy/cnn", [[1.0, 2.0, 1.5], [1.25, 1.75]])
+    drawn = charts.course(leg, "one")
+    markers = re.findall(r'<use xlink:href="#one-(m[0-9a-f]+)" x="([0-9.]+)"', drawn)
+    places = [float(x) for _, x in markers if x]
+    assert {1.0, 2.0, 1.5, 1.25, 1.75} <= {
+        round(1 + (x - min(places)) / (max(places) - min(places)), 2) for x in places
+    }
+    assert "1.00 to 2.00 s for one epoch" in drawn
+    assert charts.course(sample.unavailable("julia/flux/cnn", "no Julia"), "none") is None
 
 
 def test_long_loss_curves_are_thinned_without_moving_their_mean():

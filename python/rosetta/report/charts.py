@@ -6,6 +6,7 @@ dash or marker, never in colour alone.
 
 import io
 import re
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
@@ -147,17 +148,10 @@ def samples(rows: list, task: str, name: str) -> Markup | None:
         for position, (row, rounds) in enumerate(groups):
             middle = statistics.median(rounds)
             color = LANGUAGE_SERIES.get(row.leg["language"], SERIES[3])
-            if not words.missing(row.result["seconds_low"]):
-                ends = [
-                    100 * (row.result[f"seconds_{end}"] / row.result["seconds_median"] - 1) for end in ("low", "high")
-                ]
-                axes.plot(ends, [position, position], color=RULE, linewidth=13, solid_capstyle="butt", zorder=1)
-            for number, group in enumerate(rounds):
-                height = position + 0.5 * ((number + 0.5) / len(rounds) - 0.5)
-                off = [100 * (second / middle - 1) for second in group]
-                reach = max(reach, *map(abs, off))
-                marker = MARKERS[number % len(MARKERS)]
-                axes.plot(off, [height] * len(off), marker, color=color, markersize=4.5, markeredgewidth=0, zorder=3)
+            ends = [100 * (row.result[f"seconds_{end}"] / row.result["seconds_median"] - 1) for end in ("low", "high")]
+            off = [[100 * (second / middle - 1) for second in group] for group in rounds]
+            strip(axes, off, ends, position, color)
+            reach = max(reach, *(abs(percent) for group in off for percent in group))
         axes.axvline(0, color=INK, linewidth=1, zorder=2)
         axes.set_yticks(range(len(groups)), [f"{row.leg['language']}/{row.leg['framework']}" for row, _ in groups])
         axes.set_ylim(len(groups) - 0.4, -0.6)
@@ -176,6 +170,53 @@ def samples(rows: list, task: str, name: str) -> Markup | None:
         return svg(
             figure, name, f"{words.task_title(task)}: every {unit} measured", f"Seconds of one {unit}: {ranges}."
         )
+
+
+def course(leg: dict, name: str) -> Markup | None:
+    """One leg by itself: every sample in seconds and its training loss; None where it has neither."""
+    rounds = [group for group in results.epoch_seconds(leg) if group]
+    curve = loss_curve(leg)
+    if not rounds and curve is None:
+        return None
+    unit = "epoch" if words.is_trained(leg["task"]) else "pass"
+    panels = [kind for kind, there in (("strip", rounds), ("loss", curve)) if there]
+    heights = {"strip": 0.85, "loss": 1.75}
+    told = []
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, sum(heights[kind] for kind in panels)), layout="constrained")
+        grid = figure.subplots(len(panels), squeeze=False, height_ratios=[heights[kind] for kind in panels])
+        for kind, axes in zip(panels, grid[:, 0]):
+            if kind == "strip":
+                color = LANGUAGE_SERIES.get(leg["language"], SERIES[3])
+                strip(axes, rounds, statistics.interval(rounds), 0, color)
+                axes.axvline(statistics.median(rounds), color=INK, linewidth=1, zorder=2)
+                axes.set_yticks([])
+                axes.set_ylim(0.45, -0.45)
+                axes.set_xlabel(f"seconds of one {unit}")
+                axes.spines["left"].set_visible(False)
+                plain(axes, "x")
+                flat = [second for group in rounds for second in group]
+                told.append(f"{words.seconds(min(flat))} to {words.seconds(max(flat))} s for one {unit}")
+            else:
+                x, y = curve
+                axes.plot(x, y, color=SERIES[0], linewidth=1.5)
+                axes.set_xlabel("epochs")
+                axes.set_ylabel("training loss")
+                axes.tick_params(axis="y", labelcolor=MUTED)
+                axes.margins(x=0.02)
+                plain(axes, "y")
+                told.append(f"training loss ends at {f'{y[-1]:.3g}' if np.isfinite(y[-1]) else 'no number'}")
+        return svg(figure, name, f"{leg['leg']}: samples and loss", "; ".join(told).capitalize() + ".")
+
+
+def strip(axes, rounds: list[list[float]], interval: Sequence[float], position: float, color: str) -> None:
+    """Every sample around the height `position`, a marker shape and height a process, before the band of its interval."""
+    if not any(words.missing(end) for end in interval):
+        axes.plot(interval, [position, position], color=RULE, linewidth=13, solid_capstyle="butt", zorder=1)
+    for number, group in enumerate(rounds):
+        height = position + 0.5 * ((number + 0.5) / len(rounds) - 0.5)
+        marker = MARKERS[number % len(MARKERS)]
+        axes.plot(group, [height] * len(group), marker, color=color, markersize=4.5, markeredgewidth=0, zorder=3)
 
 
 def upper(result: dict) -> float:

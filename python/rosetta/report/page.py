@@ -135,7 +135,9 @@ def context(legs: list[dict], table: pd.DataFrame) -> dict:
             if (lines := published.lines(task, list(zip(legs, rows))))
         },
         "then": published,
-        "details": list(zip(legs, rows)),
+        "details": [
+            (leg, row, charts.course(leg, f"course{number}")) for number, (leg, row) in enumerate(zip(legs, rows), 1)
+        ],
         "anchor": lambda leg: "leg-" + words.slug(*anchor(leg)),
     }
 
