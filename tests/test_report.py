@@ -282,6 +282,24 @@ def test_the_same_library_from_r_is_related_to_python_s(tmp_path):
     assert "+40.0 ms" in (tmp_path / "summary.md").read_text()
 
 
+def test_what_the_differences_are_made_of_adds_up():
+    """Steps of 0.2 s (10 an epoch), a first step of 3.2 s, and 1.5 s before it."""
+    seconds = {"import": 1.0, "build": 0.25, "data": 0.25, "first_step": 3.2}
+
+    def timed(run):
+        run["utilisation"] = 0.5
+        for phase in run["phases"]:
+            phase["seconds"] = seconds.get(phase["phase"], phase["seconds"])
+
+    legs = [edit(with_epochs(f"{name}/cnn", [[2.0]]), timed) for name in ("r/base", "python/numpy", "r/keras")]
+    rows = results.table(legs).to_dict("records")
+    ((_, several),) = comparisons.made_of(comparisons.comparisons(legs, rows))
+    assert [it.row.leg["leg"] for it in several] == ["python/numpy/cnn", "r/base/cnn"]
+    for it in several:
+        assert (it.start, it.kernels) == (1.5, 0.5)
+        assert (it.compilation, it.step) == pytest.approx((3.0, 0.2))
+
+
 def test_losses_of_the_same_library_are_compared_where_there_is_no_dropout():
     python, r = sample.good("python/mxnet-gluon/rnn"), sample.good("r/mxnet/rnn")
 

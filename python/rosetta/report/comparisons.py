@@ -220,6 +220,44 @@ def calling(other: Row, python: Row) -> Calling:
     return Calling(other, python, times, low, high, step_ms, loss_difference(other.leg, python.leg))
 
 
+@dataclass
+class Parts:
+    """What a leg's time is made of, in seconds but for the last.
+
+    Attributes:
+        start: import, build and data: before the first step.
+        compilation: what the first step takes longer than a later one.
+        step: one batch, by the median epoch.
+        kernels: the share of a step that its arithmetic would take at the speed of a matrix product on this device; the
+            rest is overhead, or kernels that are slower than that. NaN where the ceiling is unknown.
+    """
+
+    row: Row
+    start: float
+    compilation: float
+    step: float
+    kernels: float
+
+
+def parts(row: Row) -> Parts:
+    result = row.result
+    start = sum(result[f"{phase}_seconds"] for phase in ("import", "build", "data"))
+    step = results.typical_run(row.leg)["work"]["batch"] / result["samples_per_second"]
+    return Parts(row, start, max(0.0, result["first_step_seconds"] - step), step, result["utilisation"])
+
+
+def made_of(found: list[Comparison]) -> list[tuple[Comparison, list[Parts]]]:
+    """The parts of what stands in several languages: the legs without a framework, and the libraries that two languages call."""
+    answer = []
+    for comparison in found:
+        rows = {f"{row.leg['language']}/{row.leg['framework']}": row for row in comparison.ranked}
+        groups = [[f"{language}/{base}" for language, base in BASE.items()], *map(reversed, SAME_LIBRARY.items())]
+        shown = [[rows[name] for name in group if name in rows] for group in groups]
+        if several := [parts(row) for group in shown if len(group) > 1 for row in group]:
+            answer.append((comparison, several))
+    return answer
+
+
 def loss_difference(one: dict, other: dict) -> float:
     """Relative, over the epochs of both legs' typical rounds; NaN for a task with dropout."""
     losses = [

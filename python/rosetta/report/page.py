@@ -119,6 +119,7 @@ def context(legs: list[dict], table: pd.DataFrame) -> dict:
         ],
         "old_julia": comparisons.old_julia(legs),
         "callings": comparisons.callings(found),
+        "made_of": comparisons.made_of(found),
         "best": [(comparison, best) for comparison in found if (best := comparisons.best_of_languages(comparison))],
         "proofs": [
             (leg, [proof for proof in proved if proof.leg is leg])
