@@ -113,7 +113,7 @@ function open_leg(request)
 end
 
 """
-Loads CUDA.jl, and cuDNN where it is a package of its own (not with Knet's CUDA.jl 3), as `Main.CUDA`.
+Loads CUDA.jl, and cuDNN where the project has it, as `Main.CUDA`.
 
 float32 is float32: no math mode of CUDA.jl keeps cuDNN from TF32 (its pedantic one is cuDNN's default, which allows it, CUDA.jl 5.9,
 lib/cudnn/src/cuDNN.jl), but NVIDIA's own variable does, for cuBLAS too. It is read when they are loaded.

@@ -63,7 +63,7 @@ def bare(tmp_path, monkeypatch):
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("ROSETTA_JULIA_PREFIX", str(tmp_path / "prefix"))
-    monkeypatch.setattr(julia_toolchain, "unreachable", lambda: "https://pkg.julialang.org")
+    monkeypatch.setattr(julia_toolchain, "unreachable", lambda wanted: "https://pkg.julialang.org")
     return tmp_path / "bin"
 
 
@@ -111,7 +111,7 @@ def test_a_julia_that_dies_of_an_exception_is_not_ready(bare, tmp_path):
 
 
 def test_juliacall_is_preferred_and_later_starts_need_no_juliapkg(bare, tmp_path, monkeypatch):
-    monkeypatch.setattr(julia_toolchain, "unreachable", lambda: "")
+    monkeypatch.setattr(julia_toolchain, "unreachable", lambda wanted: "")
     fake_julia(bare / "julia", "1.11.2")
     python = juliacall_python(tmp_path, project_with(tmp_path / "fetched", {"PythonCall": "0.9.34", "Flux": "0.16.9"}))
     found = julia_toolchain.provide(str(python), tmp_path / "log")
@@ -124,6 +124,53 @@ def test_juliacall_is_preferred_and_later_starts_need_no_juliapkg(bare, tmp_path
     assert asked["packages"]["Lux"] == {"uuid": "b2108857-7c20-44ae-9111-449ecde12c47", "version": "1.31"}
     assert asked["julia"] == "1.10 - 1.12"
     assert "CUDA" not in asked["packages"]
+
+
+def juliapkg_variables(tmp_path):
+    """An interpreter's juliacall that fails, and notes the variables of juliapkg with which it was started."""
+    executable(tmp_path / "env/bin/python", f'env | grep JULIAPKG_ > {tmp_path}/seen; echo "Lux broke" >&2; exit 1\n')
+    return lambda: dict(line.split("=", 1) for line in (tmp_path / "seen").read_text().splitlines())
+
+
+def test_a_named_julia_is_left_out_where_the_packages_need_another(bare, tmp_path, monkeypatch):
+    monkeypatch.setattr(julia_toolchain, "unreachable", lambda wanted: "")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    named = fake_julia(tmp_path / "named", "1.11.2")
+    monkeypatch.setenv("ROSETTA_JULIA", str(named))
+    seen, python = juliapkg_variables(tmp_path), str(tmp_path / "env/bin/python")
+    found = julia_toolchain.provide(python, tmp_path / "log", "julia/frameworks/knet/Project.toml")
+    assert "PYTHON_JULIAPKG_EXE" not in seen()
+    assert f"{named} is not a Julia ~1.10" in (tmp_path / "log").read_text()
+    assert "juliacall did not start (exit code 1: Lux broke" in found["note"]
+    julia_toolchain.provide(python, tmp_path / "log")
+    assert seen()["PYTHON_JULIAPKG_EXE"] == str(named)
+
+
+def test_bounds_of_a_julia():
+    wanted = julia_packages.wanted_packages(ROOT / "Project.toml", "cpu")
+    knet = julia_packages.wanted_packages(ROOT / "julia/frameworks/knet/Project.toml", "cpu")
+    versions = ("1.9.4", "1.10.2", "1.11.0-rc1", "1.12.1", "1.13.0")
+    assert [wanted.runs_on(version) for version in versions] == [False, True, True, True, False]
+    assert [knet.runs_on(version) for version in versions] == [False, True, False, False, False]
+
+
+def test_environments_of_one_interpreter_share_no_julia_project(bare, tmp_path, monkeypatch):
+    """deployment: current. A new request starts from no project; an equal one keeps what was resolved."""
+    monkeypatch.setattr(julia_toolchain, "unreachable", lambda wanted: "")
+    monkeypatch.setattr(julia_toolchain, "ROOT", tmp_path)
+    log, chosen = julia_toolchain.Log(tmp_path / "log"), {}
+    for project in ("Project.toml", "julia/frameworks/knet/Project.toml"):
+        wanted = julia_packages.wanted_packages(ROOT / project, "cpu")
+        folder = julia_toolchain.home(sys.executable, project)
+        chosen[project] = julia_toolchain.fetched_project(folder, wanted, log)[1]["PYTHON_JULIAPKG_PROJECT"]
+    assert len(set(chosen.values())) == 2
+    manifest = os.path.join(chosen[project], "Manifest.toml")
+    open(manifest, "w").close()
+    julia_toolchain.fetched_project(folder, wanted, log)
+    assert os.path.exists(manifest)
+    (folder / "julia_env/pyjuliapkg/juliapkg.json").write_text("{}")
+    julia_toolchain.fetched_project(folder, wanted, log)
+    assert not os.path.exists(manifest)
 
 
 def test_without_a_network_juliapkg_is_not_even_started(bare, tmp_path):
@@ -219,7 +266,7 @@ def test_the_two_halves_of_the_bridge_are_of_one_version():
 def test_a_forced_bridge_is_not_replaced(bare, tmp_path, monkeypatch):
     fake_julia(bare / "julia", "1.11.2")
     python = executable(tmp_path / "env/bin/python", "exit 1\n")
-    monkeypatch.setattr(julia_toolchain, "unreachable", lambda: "")
+    monkeypatch.setattr(julia_toolchain, "unreachable", lambda wanted: "")
     monkeypatch.setenv("ROSETTA_JULIA_BRIDGE", "juliacall")
     found = julia_toolchain.provide(str(python), tmp_path / "log")
     assert found["status"] == "unavailable"
@@ -376,7 +423,7 @@ def test_a_leg_that_does_not_load_says_where_and_a_missing_package_is_no_failure
     with pytest.raises(Unavailable, match="Package NoSuchPackage not found in current path; `rosetta doctor`"):
         julia.open_julia_process(job_for(tmp_path / "broken.jl", toolchain))
     (tmp_path / "broken.jl").write_text("x = missing_function()\n")
-    with pytest.raises(julia.JuliaError, match="UndefVarError: missing_function not defined"):
+    with pytest.raises(julia.JuliaError, match="UndefVarError: `?missing_function`? not defined"):
         julia.open_julia_process(job_for(tmp_path / "broken.jl", toolchain))
 
 

@@ -1,6 +1,7 @@
 """Julia projects: which packages one asks for, and which are installed in one."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,11 @@ class Wanted:
 
     julia: str
     packages: dict[str, tuple[str, str]]
+
+    def runs_on(self, version: str) -> bool:
+        """Whether a Julia, by its version, is within the bounds, of which the first and the last number count: "1.10 - 1.12", "~1.10"."""
+        bounds = [tuple(map(int, found)) for found in re.findall(r"(\d+)\.(\d+)", self.julia)]
+        return bounds[0] <= tuple(map(int, version.split(".")[:2])) <= bounds[-1]
 
     def for_juliapkg(self) -> str:
         """The text of a juliapkg.json."""

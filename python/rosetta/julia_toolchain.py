@@ -5,7 +5,8 @@ unpacked into a folder of the project's own. The last two are served by a `julia
 an environment want, its Julia project says (`Needs.project`): juliapkg fetches them, or they are in a project that is given.
 
 Environment variables:
-    ROSETTA_JULIA: the julia executable to use instead of the one on PATH.
+    ROSETTA_JULIA: the julia executable to use instead of the one on PATH. An environment whose packages need another Julia gets that from
+        juliapkg all the same: Knet runs on 1.10 alone.
     ROSETTA_JULIA_PREFIX: where Debian's Julia is unpacked; default .julia/prefix in the checkout.
     ROSETTA_JULIA_BRIDGE: `juliacall` or `julia`, to allow only this bridge.
     PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT: a Julia and a project with PythonCall; juliapkg is then left out. Where that project
@@ -84,10 +85,11 @@ def release(version: str) -> tuple[int, int]:
 
 
 class Log:
-    """The details of a set-up, in a file or at a path."""
+    """The details of a set-up, in a file or at a path. `last` is the last line that a command left."""
 
     def __init__(self, target):
         self.target = target
+        self.last = ""
 
     def write(self, text: str) -> None:
         if hasattr(self.target, "write"):
@@ -117,6 +119,9 @@ class Log:
             self.write(f"{error}\n")
             return 127, ""
         self.write(done.stdout + done.stderr)
+        self.last = next(
+            (line.strip() for line in reversed((done.stdout + done.stderr).splitlines()) if line.strip()), ""
+        )
         return done.returncode, done.stdout
 
 
@@ -140,7 +145,7 @@ def provide(python: str | None, log, project: str = "Project.toml", device: str 
         return unavailable(f"ROSETTA_JULIA_BRIDGE is {bridge!r}; it can be juliacall or julia")
     note = "ROSETTA_JULIA_BRIDGE asks for julia"
     if bridge != "julia":
-        found, note = with_juliacall(python, wanted, log)
+        found, note = with_juliacall(python, home(python, project), wanted, log)
         if found:
             return found
         log.write(f"no juliacall: {note}\n")
@@ -171,7 +176,14 @@ def lacking(framework: Framework, found: dict) -> str:
 WAY_OUT_OF_LACKING = "with a network `rosetta setup julia knet` fetches them; without one name a Julia and a project that have them (docs/julia.md)"
 
 
-def with_juliacall(python: str | None, wanted: Wanted, log: Log) -> tuple[dict | None, str]:
+def home(python: str | None, project: str) -> Path:
+    """Where an environment keeps its Julia projects: in its own folder, or in the checkout where the interpreter is everybody's."""
+    if python in (None, sys.executable):
+        return ROOT / ".julia" / (Path(project).parent.name or "main")
+    return Path(python).parent.parent
+
+
+def with_juliacall(python: str | None, folder: Path, wanted: Wanted, log: Log) -> tuple[dict | None, str]:
     """(the toolchain, "") or (None, why juliacall can't be used)."""
     if python is None:
         return None, "there is no Python environment with juliacall"
@@ -183,9 +195,9 @@ def with_juliacall(python: str | None, wanted: Wanted, log: Log) -> tuple[dict |
             f"{given[0]} is set without its partner: juliacall wants PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT",
         )
     if given:
-        origin, chosen, reason = "PYTHON_JULIACALL_EXE", given_project(python, wanted, log), ""
+        origin, chosen, reason = "PYTHON_JULIACALL_EXE", given_project(folder, wanted, log), ""
     else:
-        origin, chosen, reason = fetched_project(python, wanted, log)
+        origin, chosen, reason = fetched_project(folder, wanted, log)
     if reason:
         return None, reason
     environment.update(chosen)
@@ -197,12 +209,13 @@ def with_juliacall(python: str | None, wanted: Wanted, log: Log) -> tuple[dict |
     if code == 124:
         return None, f"juliacall did not start within {DOWNLOAD_SECONDS} s"
     if code or not lines:
-        return None, f"juliacall did not start (exit code {code}, details in the log)"
+        return None, f"juliacall did not start (exit code {code}: {log.last or 'no message'}; details in the log)"
     found = json.loads(lines[-1][len("ROSETTA ") :])
     # With both variables a worker starts without juliapkg: nothing is resolved or fetched while something is measured.
     environment.update(PYTHON_JULIACALL_EXE=found["julia"], PYTHON_JULIACALL_PROJECT=found["project"])
     environment.update(JULIA_PKG_OFFLINE="true")
-    environment.pop("PYTHON_JULIAPKG_EXE", None)
+    for name in ("PYTHON_JULIAPKG_EXE", "PYTHON_JULIAPKG_PROJECT"):
+        environment.pop(name, None)
     installed = installed_packages(found["project"])
     # What a leg loads has to be the project's own, not only something that its packages brought along.
     missing = sorted(set(wanted.packages) - direct_packages(found["project"]))
@@ -225,36 +238,48 @@ def with_juliacall(python: str | None, wanted: Wanted, log: Log) -> tuple[dict |
     return tools, ""
 
 
-def fetched_project(python: str, wanted: Wanted, log: Log) -> tuple[str, dict[str, str], str]:
+def fetched_project(folder: Path, wanted: Wanted, log: Log) -> tuple[str, dict[str, str], str]:
     """(origin, variables of juliacall, ""): juliapkg's project, or our own where no server answers; ("", {}, why there is neither)."""
-    request = Path(python).parent.parent / "julia_env" / "pyjuliapkg" / "juliapkg.json"
-    asked = wanted.for_juliapkg()
+    project = folder.resolve() / "julia_env"
+    request, asked = project / "pyjuliapkg" / "juliapkg.json", wanted.for_juliapkg()
     fetched = request.with_name("meta.json").exists() and request.exists() and request.read_text() == asked
-    if not fetched and (server := unreachable()):
+    if not fetched and (server := unreachable(wanted)):
         # The packages may still lie in the depot of the Julia at hand, from an earlier time.
         local = find() or {"julia": "", "version": "0.0"}
-        own = own_project(local["julia"], python, wanted, log) if release(local["version"]) >= JULIACALL else None
+        own = own_project(local["julia"], folder, wanted, log) if release(local["version"]) >= JULIACALL else None
         if own is None:
             return "", {}, f"{server} cannot be reached, so juliapkg cannot fetch Julia or its packages"
         return local["origin"], {"PYTHON_JULIACALL_EXE": local["julia"], "PYTHON_JULIACALL_PROJECT": str(own)}, ""
-    request.parent.mkdir(parents=True, exist_ok=True)
-    request.write_text(asked)
+    try:
+        request.parent.mkdir(parents=True, exist_ok=True)
+        if not (request.exists() and request.read_text() == asked):
+            # juliapkg adds to a project that it finds: that of an earlier request would keep what is asked for no more.
+            for old in project.glob("*.toml"):
+                old.unlink()
+            request.write_text(asked)
+    except OSError as error:
+        return "", {}, f"the Julia project cannot be made: {error}"
+    chosen = {"PYTHON_JULIAPKG_PROJECT": str(project)}
     named = os.environ.get("ROSETTA_JULIA")
-    return "juliapkg", {"PYTHON_JULIAPKG_EXE": named} if named else {}, ""
+    if named and wanted.runs_on(version_of(named) or "0.0"):
+        chosen["PYTHON_JULIAPKG_EXE"] = named
+    elif named:
+        log.write(f"{named} is not a Julia {wanted.julia}: juliapkg chooses one\n")
+    return "juliapkg", chosen, ""
 
 
-def given_project(python: str, wanted: Wanted, log: Log) -> dict[str, str]:
+def given_project(folder: Path, wanted: Wanted, log: Log) -> dict[str, str]:
     """The variables of juliacall for the Julia that the user gave, with the user's project or, where that lacks something, our own."""
     julia, project = os.environ["PYTHON_JULIACALL_EXE"], os.environ["PYTHON_JULIACALL_PROJECT"]
     if not set(wanted.packages) <= direct_packages(project):
-        own = own_project(julia, python, wanted, log)
+        own = own_project(julia, folder, wanted, log)
         project = str(own) if own else project
     return {"PYTHON_JULIACALL_EXE": julia, "PYTHON_JULIACALL_PROJECT": project}
 
 
-def own_project(julia: str, python: str, wanted: Wanted, log: Log) -> Path | None:
+def own_project(julia: str, folder: Path, wanted: Wanted, log: Log) -> Path | None:
     """A project with what is wanted, from the packages that this Julia has already; None where they are not all there."""
-    folder = Path(python).parent.parent / "julia_project"
+    folder = folder / "julia_project"
     text = wanted.for_pkg()
     made = folder / "Project.toml"
     if not (made.exists() and made.read_text() == text and set(wanted.packages) <= direct_packages(folder)):
@@ -305,14 +330,14 @@ print("ROSETTA " + json.dumps(found))
 """
 
 
-def unreachable() -> str:
-    """The first server juliapkg would need that does not answer, or "" where all do. Proxies are honoured."""
+def unreachable(wanted: Wanted) -> str:
+    """The first server juliapkg would need for this that does not answer, or "" where all do. Proxies are honoured."""
     package_server = os.environ.get("JULIA_PKG_SERVER") or "https://pkg.julialang.org"
     if "://" not in package_server:
         package_server = "https://" + package_server
     servers = [package_server + "/registries"]
     at_hand = os.environ.get("ROSETTA_JULIA") or shutil.which("julia") or ""
-    if release(at_hand and version_of(at_hand) or "0.0") < (1, 10):
+    if not wanted.runs_on(at_hand and version_of(at_hand) or "0.0"):
         servers.append("https://julialang-s3.julialang.org/bin/versions.json")
     return next((server for server in servers if not network.answers(server)), "")
 

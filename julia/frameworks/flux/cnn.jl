@@ -14,6 +14,7 @@ const DENSES = (:dense1, :dense2)
 # Build
 function build(task, weights)
     Random.seed!(task.seed)
+    task.device == "cuda" && Main.CUDA.seed!(task.seed)
     pool = task.device == "cuda" || task.as_shipped ? MaxPool((2, 2)) : maxima
     dropout(p) = task.dropout ? Dropout(p) : identity
     network = Chain(

@@ -1,7 +1,7 @@
 # CNN on CIFAR-10 in Knet, by its primitives.
 # Pictures are (W, H, C, N): the memory of NCHW. mode=1 asks conv4 for the cross-correlation, so the canonical kernels are
-# Knet's as they are. Dense weights are (out, in). `mat` flattens W, H, C: the canonical C, H, W. On a CPU the pooling is our
-# own, because the gradient of NNlib's, which `pool` calls, may miss the maximum (../nnlib/maxima.jl).
+# Knet's as they are. Dense weights are (out, in). `mat` flattens W, H, C: the canonical C, H, W. The pooling is our own,
+# because the gradient of NNlib's, which `pool` calls, may miss the maximum (../nnlib/maxima.jl).
 
 # Setup
 using Knet
@@ -15,7 +15,7 @@ const DENSES = ("dense1", "dense2")
 
 function scores(model, x)
     p = model.parameters
-    pool2 = model.task.device == "cuda" || model.task.as_shipped ? pool : maxima
+    pool2 = model.task.as_shipped ? pool : maxima
     rate(share) = model.task.dropout ? share : 0.0
     conv(name, x) = conv4(p["$name.weight"], x; padding = 1, mode = 1) .+ p["$name.bias"]
     dense(name, x) = p["$name.weight"] * x .+ p["$name.bias"]
@@ -41,7 +41,7 @@ end
 function load(model, weights)
     task = model.task
     parameter(array) =
-        Param(device(task)(floats(task).(array)), Momentum(lr = task.learning_rate, gamma = task.momentum))
+        Param(floats(task).(array), Momentum(lr = task.learning_rate, gamma = task.momentum))
     for name in CONVOLUTIONS
         model.parameters["$name.weight"] = parameter(weights["$name.weight"])
         model.parameters["$name.bias"] = parameter(channels(weights["$name.bias"]))
@@ -52,7 +52,7 @@ function load(model, weights)
     end
 end
 
-# Place: nll wants classes from 1, on the host.
+# Place: nll wants classes from 1.
 place(model, x::Array{<:AbstractFloat}) = pictures(model.task, x)
 place(::Model, y::Array{Int64}) = y .+ 1
 
@@ -77,4 +77,4 @@ function weights(model)
 end
 
 # Synchronize
-synchronize(model) = model.task.device == "cuda" && Main.CUDA.synchronize()
+synchronize(model) = nothing

@@ -1,4 +1,4 @@
-# What the three Knet legs share: element type, device, batches, and the loop over them.
+# What the three Knet legs share: element type, batches, and the loop over them.
 # Written for Knet 1.4.10 (2022, the last) and AutoGrad 1.2.5. Knet has no layers to speak of: a model is a function of
 # parameters, @diff records what is done to them, and every Param carries its own optimizer.
 using Knet, Random
@@ -10,8 +10,8 @@ struct Model{P,T}
     task::T
 end
 
-"Moves an array to the device. Knet picks the GPU by itself where there is one, so both cases are asked for."
-device(task) = task.device == "cuda" ? CuArray : identity
+"Arrays stay where they are: Knet's CUDA.jl compiles no kernel on a Julia that juliacall starts."
+device(task) = identity
 
 "One pass over `batches`; `loss(batch)` is recorded and differentiated, then every parameter moves by its own optimizer."
 function train_batches!(model, loss, batches)

@@ -18,11 +18,18 @@ device(task) = task.device == "cuda" ? gpu_device(nothing, nothing; force = true
 "Classes y, from 0, as columns with a single 1."
 columns(task, y) = device(task)(floats(task).((0:task.classes-1) .== permutedims(y)))
 
+"The generator of which every layer gets a copy, for its dropout. The device puts CUDA's in the place of the default one, and of no other."
+function generator(task)
+    task.device == "cuda" || return Xoshiro(task.seed)
+    Main.CUDA.seed!(task.seed)
+    Random.seed!(task.seed)
+    return Random.default_rng()
+end
+
 "Parameters and states of a new network, with the canonical values that `given(T)` has for some layers."
 function begin_training(model, given)
     T = floats(model.task)
-    # Lux gives every layer a copy of this generator; the seeds of dropout come from it.
-    parameters, states = Lux.setup(Xoshiro(model.task.seed), model.network)
+    parameters, states = Lux.setup(generator(model.task), model.network)
     parameters = device(model.task)(merge(parameters, given(T)))
     model.training = Training.TrainState(model.network, parameters, device(model.task)(states), model.rule)
 end
