@@ -31,16 +31,17 @@ os.environ.update(
     PATH=os.pathsep.join([here, *os.get_exec_path()]),
 )
 
-# Nothing is submitted to a queue here, so there is no rate to limit. The limit that is on by default would start one more timer for each
-# job that ends, and each looks for work every second (9.27): a core busy with that while legs are timed on the others.
-if workflow.scheduling_settings:  # a dry run has none
-    workflow.scheduling_settings.max_jobs_per_timespan = None
-
 
 envvars:
     "PATH",
     "ROSETTA_CONFIG",
     "ROSETTA_WORKDIR",
+
+
+onstart:
+    # Nothing is submitted to a queue here, so there is no rate to limit. The limit, which is on by default, starts one more timer for each
+    # job that ends, and each looks for work every second (9.27): up to a core busy with that while legs are timed on the others.
+    workflow.scheduler.job_rate_limiter = None
 
 
 wildcard_constraints:
