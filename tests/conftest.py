@@ -21,6 +21,11 @@ def core() -> list[Leg]:
     return select(CORE.split(","))
 
 
+def required(environment: str) -> bool:
+    """Whether ROSETTA_REQUIRE names it: whatever keeps it from running is then no excuse."""
+    return environment in os.environ.get("ROSETTA_REQUIRE", "").split()
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch):
     """A variable of the person who runs the tests must not steer them."""

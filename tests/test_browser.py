@@ -1,13 +1,13 @@
 """The report and the stone in Debian's Chromium: what a reader clicks, at three widths and in the dark. Screenshots stay in reports/screenshots."""
 
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import sample_records
+from conftest import required
 from rosetta import debian, report
 from rosetta.config import ROOT
 
@@ -17,7 +17,7 @@ VIEWS = [f"{page} {view}" for page in ("summary", "stone") for view in ("light 1
 
 def excuse(reason: str) -> None:
     """Skips, but where ROSETTA_REQUIRE names the browser."""
-    assert "browser" not in os.environ.get("ROSETTA_REQUIRE", "").split(), reason
+    assert not required("browser"), reason
     pytest.skip(reason)
 
 

@@ -1,13 +1,12 @@
 """Every Python framework: proven, timed, and obedient. One pipeline run with one thread and small batches that many tests look at."""
 
 import json
-import os
 import subprocess
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import CORE, snakemake
+from conftest import CORE, required, snakemake
 from rosetta import config, isolation, records
 from rosetta.frameworks import discover, select, unreachable
 
@@ -36,7 +35,7 @@ def excused(ran: Path, leg) -> str:
     """Why a leg's environment cannot be had on this machine; where ROSETTA_REQUIRE names it, that is no excuse."""
     name = leg.framework.environment
     made = json.loads((ran / f"shared_data/environments/{name}-cpu-isolated.json").read_text())
-    return "" if name in os.environ.get("ROSETTA_REQUIRE", "").split() else made["reason"]
+    return "" if required(name) else made["reason"]
 
 
 def test_every_row_is_there(ran):

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from conftest import SMOKE, core, pipeline, records_of, rosetta, snakemake, variables
+from conftest import SMOKE, core, pipeline, records_of, required, rosetta, snakemake, variables
 from rosetta import config, environments, prepare, records
 from rosetta.plan import Plan
 from rosetta.tasks import TASKS
@@ -72,8 +72,8 @@ def test_three_languages_where_this_machine_has_them(smoke):
     for leg in core():
         name = leg.framework.environment
         made = json.loads((smoke / f"shared_data/environments/{name}-cpu-isolated.json").read_text())
-        required = made["status"] == "ready" or name in os.environ.get("ROSETTA_REQUIRE", "").split()
-        expected = "ok" if required and not environments.lacking(leg, made) else "unavailable"
+        has_to_run = made["status"] == "ready" or required(name)
+        expected = "ok" if has_to_run and not environments.lacking(leg, made) else "unavailable"
         assert table.status[leg.name] == expected, table.reason[leg.name]
     assert shutil.which("R") is None or (table.status[["r/base/cnn", "r/base/rnn"]] == "ok").all()
 

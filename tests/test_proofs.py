@@ -1,12 +1,11 @@
 """The whole proof, 20 steps at the published batch size, for legs of three languages; tests/test_frameworks.py proves all others."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
 import pytest
-from conftest import core, records_of, rosetta
+from conftest import core, records_of, required, rosetta
 from rosetta import config, environments
 from rosetta.frameworks import discover
 
@@ -30,8 +29,7 @@ def test_leg_is_proven(leg, prepared):
         assert done.returncode == 3
         name = leg.framework.environment
         made = json.loads((prepared / f"shared_data/environments/{name}-cpu-isolated.json").read_text())
-        required = name in os.environ.get("ROSETTA_REQUIRE", "").split()
-        assert environments.lacking(leg, made) or (made["reason"] and not required), proof["reason"]
+        assert environments.lacking(leg, made) or (made["reason"] and not required(name)), proof["reason"]
         pytest.skip(proof["reason"])
     assert proof["status"] == "ok", proof["reason"]
     assert done.returncode == 0

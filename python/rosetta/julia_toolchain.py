@@ -52,9 +52,6 @@ SINGLE = {"JULIA_NUM_THREADS": "1", "JULIA_LOAD_PATH": "@:@stdlib"}
 """One Julia thread: BLAS has the task's threads, and more Julia threads make juliacall's signals unsafe. Packages come from the
 project alone, never from the user's own environment."""
 
-JULIACALL = (1, 10)
-"""The oldest Julia that juliacall starts."""
-
 
 def prefix() -> Path:
     return Path(os.environ.get("ROSETTA_JULIA_PREFIX") or ROOT / ".julia" / "prefix")
@@ -246,7 +243,7 @@ def fetched_project(folder: Path, wanted: Wanted, log: Log) -> tuple[str, dict[s
     if not fetched and (server := unreachable(wanted)):
         # The packages may still lie in the depot of the Julia at hand, from an earlier time.
         local = find() or {"julia": "", "version": "0.0"}
-        own = own_project(local["julia"], folder, wanted, log) if release(local["version"]) >= JULIACALL else None
+        own = own_project(local["julia"], folder, wanted, log) if wanted.runs_on(local["version"]) else None
         if own is None:
             return "", {}, f"{server} cannot be reached, so juliapkg cannot fetch Julia or its packages"
         return local["origin"], {"PYTHON_JULIACALL_EXE": local["julia"], "PYTHON_JULIACALL_PROJECT": str(own)}, ""
