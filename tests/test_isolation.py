@@ -53,7 +53,7 @@ def attempt(tmp_path):
     data.write_arrays(tmp_path / "arrays", arrays.items(), {})
     data.write_arrays(tmp_path / "weights", {"w": np.zeros(3, np.float32)}.items(), {})
 
-    def run(timeout=60.0, listen=lambda event: None, **lines):
+    def run(timeout=60.0, listen=lambda event: None, warm_up=1, **lines):
         code = {"setup": "", "build": "pass", "train": "pass", "synchronize": "pass", **lines}
         (tmp_path / "leg.py").write_text(LEG.format(**code))
         job = {
@@ -70,7 +70,7 @@ def attempt(tmp_path):
             "samples": 8,
             "epochs": 2,
             "test_samples": 8,
-            "warm_up": 1,
+            "warm_up": warm_up,
         }
         environment = isolation.variables(1, "cpu", {})
         return isolation.run(sys.executable, job, environment, tmp_path / "leg.log", timeout, listen)
@@ -90,6 +90,12 @@ def test_a_good_leg_gives_every_phase_in_order(attempt):
     assert outcome.peak_memory_mb > 10
     assert outcome.outer_seconds > sum(event["seconds"] for event in outcome.of("phase"))
     assert outcome.of("versions")[0]["versions"]["numpy"] == np.__version__
+
+
+def test_warming_up_ends_early_where_its_steps_take_minutes(attempt):
+    few = "from rosetta.worker import measure; measure.WARM_UP_SECONDS = 0"
+    assert phases(attempt(warm_up=3)).count("warm_up") == 3
+    assert phases(attempt(warm_up=3, setup=few)).count("warm_up") == 1
 
 
 def test_a_hanging_leg_is_ended_at_its_limit_and_keeps_its_phases(attempt):

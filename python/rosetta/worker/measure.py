@@ -10,6 +10,9 @@ import numpy as np
 
 from .job import open_array, open_weights, order
 
+WARM_UP_SECONDS = 60
+"""After this long, warming up ends early: a step that takes minutes gains nothing from having run twice more."""
+
 
 class Clock:
     """Seconds of one region, with the leg's device drained before and after, and the processor seconds of all its threads."""
@@ -34,7 +37,7 @@ def measure(leg, job, events):
     """Times one process's run of a leg and reports every raw sample as an event.
 
     Phases, in seconds: `build` (model and optimizer), `data` (arrays handed to the language and
-    the device), `first_step` (the first batch: compilation), `warm_up` (the next batches),
+    the device), `first_step` (the first batch: compilation), `warm_up` (the next batches, for a minute at most),
     `epoch` (one pass over the samples, several times), `evaluation` (the whole test set). Between epochs, outside the
     clock, `collection` frees memory where the language has a garbage collector that can be called.
     """
@@ -64,10 +67,14 @@ def measure(leg, job, events):
             return []
 
     warm_up = order(task.seed, 0, job.samples, task.batch)
+    warmed = 0.0
     for step in range(1 + job.warm_up):
+        if warmed > WARM_UP_SECONDS:
+            break
         start = step * task.batch % len(warm_up)
         with clock:
             work(warm_up[start : start + task.batch])
+        warmed += clock.seconds if step else 0
         events.send("phase", phase="warm_up" if step else "first_step", seconds=clock.seconds)
     if task.trained:
         leg.load(model, weights)
