@@ -222,7 +222,8 @@ rule proof:
         f"reports/logs/proof-{LEG}.log",
     conda:
         "environment.yml"
-    threads: workflow.cores
+    # On a CPU with cores to spare, several at once; a GPU's memory is one leg's alone.
+    threads: plan.settings.threads if plan.settings.device == "cpu" else workflow.cores
     priority: PROOF
     shell:
         "rosetta step proof {wildcards.language}/{wildcards.framework}/{wildcards.task} 2>&1 | tee {log}"

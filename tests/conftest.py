@@ -50,15 +50,17 @@ def records_of(workdir: Path, settings=()) -> Path:
     return workdir / Plan.of(cli.settings(list(settings)), apart=True).records
 
 
-def pipeline(*arguments: str, workdir: Path, config=SMOKE) -> list[str]:
+def pipeline(*arguments: str, workdir: Path, config=SMOKE, cores=1) -> list[str]:
     """The command that runs the pipeline in a folder of its own."""
     command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--directory", str(workdir)]
-    return [*command, "--cores", "1", *arguments, "--config", *config]
+    return [*command, "--cores", str(cores), *arguments, "--config", *config]
 
 
-def snakemake(*arguments: str, workdir: Path, config=SMOKE, timeout=3000, **extra: str) -> subprocess.CompletedProcess:
+def snakemake(
+    *arguments: str, workdir: Path, config=SMOKE, timeout=3000, cores=1, **extra: str
+) -> subprocess.CompletedProcess:
     """Runs the pipeline to its end."""
-    command = pipeline(*arguments, workdir=workdir, config=config)
+    command = pipeline(*arguments, workdir=workdir, config=config, cores=cores)
     return subprocess.run(command, env=variables(workdir, **extra), capture_output=True, text=True, timeout=timeout)
 
 

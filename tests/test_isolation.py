@@ -202,3 +202,22 @@ def test_threads_are_set_for_every_library():
     environment = isolation.variables(3, "cpu", {"R_HOME": "/r"})
     assert {environment[name] for name in isolation.THREAD_VARIABLES} == {"3"}
     assert (environment["CUDA_VISIBLE_DEVICES"], environment["R_HOME"]) == ("", "/r")
+
+
+def test_proofs_share_a_device_among_themselves_but_with_nothing_that_is_timed():
+    said, order = [], []
+
+    def timed():
+        with isolation.device_lock("test-device", said.append):
+            order.append("timed")
+
+    with isolation.device_lock("test-device", said.append, shared=True):
+        with isolation.device_lock("test-device", said.append, shared=True):
+            assert not said
+        thread = threading.Thread(target=timed)
+        thread.start()
+        while not said:
+            time.sleep(0.01)
+        order.append("proven")
+    thread.join()
+    assert order == ["proven", "timed"]

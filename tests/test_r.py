@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,6 +35,7 @@ class Machine:
         for name in ("ROSETTA_R", "LD_LIBRARY_PATH"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setattr(debian, "is_root", lambda: root)
+        monkeypatch.setattr(debian, "LOCK", str(folder / "apt.lock"))
         self.log = open(folder / "log", "w+")
 
     def program(self, name: str, script: str) -> Path:
@@ -118,6 +120,17 @@ def test_a_failing_installation_is_told_with_its_log(machine):
     assert "failed" in answer["reason"]
     assert str(here.folder / "log") in answer["reason"]
     assert "E: no space left" in here.logged()
+
+
+def test_two_installations_take_turns(machine):
+    """Environments may be made at once, and apt-get fails where another one is reading the package lists."""
+    here = machine(root=True)
+    here.program(
+        "apt-get", f'/bin/mkdir "{here.folder}/busy" || exit 100; /bin/sleep 0.3; /bin/rmdir "{here.folder}/busy"'
+    )
+    with ThreadPoolExecutor() as pool:
+        answers = list(pool.map(lambda name: debian.install((name,), here.log, ""), ("a", "b")))
+    assert answers == ["", ""]
 
 
 def test_root_gets_openblas_in_place_of_the_reference_blas(machine):

@@ -4,6 +4,11 @@ import os
 import shutil
 import subprocess
 
+from filelock import FileLock
+
+LOCK = "/var/lib/apt/rosetta.lock"
+"""Two environments may be made at once, and apt-get waits for another one's installation but not for its package lists."""
+
 
 def install(packages: tuple[str, ...], log, elsewhere: str) -> str:
     """Installs packages; returns "", or one line that says why not and what to do.
@@ -18,9 +23,10 @@ def install(packages: tuple[str, ...], log, elsewhere: str) -> str:
     if not is_root():
         return f"{packages[0]} is missing; install it with `sudo apt-get install {names}`"
     attempt = ["apt-get", "install", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300", *packages]
-    # The package lists may be missing or old: then the first attempt fails.
-    if run(attempt, log) or (run(["apt-get", "update"], log) and run(attempt, log)):
-        return ""
+    with FileLock(LOCK):
+        # The package lists may be missing or old: then the first attempt fails.
+        if run(attempt, log) or (run(["apt-get", "update"], log) and run(attempt, log)):
+            return ""
     return f"`apt-get install {names}` failed (log: {getattr(log, 'name', 'the log')}); install it by hand"
 
 

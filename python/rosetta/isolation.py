@@ -47,22 +47,24 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def device_lock(device: str, say: Callable[[str], None]):
-    """One leg per device at a time, across all pipelines and users of the machine. Waits, and says so.
+def device_lock(device: str, say: Callable[[str], None], shared: bool = False):
+    """One timed leg per device at a time, across all pipelines and users of the machine. Waits, and says so.
 
+    What is not timed may share the device with its like, but never with a leg that is.
     The file lies in /tmp whatever TMPDIR says, and once it is there it is opened for reading: that is enough for flock,
     and Linux lets no one create or write another user's file there.
     """
     path = Path("/tmp") / f"rosetta-{device}.lock"
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     if not path.exists():
         with contextlib.suppress(FileExistsError, PermissionError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o644))
     with open(path) as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             say(f"another measurement holds {device} (lock {path}); waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, kind)
         yield
 
 

@@ -165,7 +165,8 @@ def attempt(
     extra = {**toolchain.get("environment", {}), **marker["variables"], **own}
     variables = isolation.variables(settings.threads, settings.device, extra)
     python = sys.executable if settings.deployment == "current" else marker["python"]
-    with isolation.device_lock(settings.device, say):
+    # Proofs may share processors, as nobody times them; a GPU's memory is for one leg alone.
+    with isolation.device_lock(settings.device, say, shared=not number and settings.device == "cpu"):
         if number:
             record["other_load_percent"] = machine.other_load()
             if settings.device == "cpu":
