@@ -60,7 +60,8 @@ def load(model, weights):
 
 # Place
 def place(model, array):
-    return jnp.asarray(array.transpose(0, 2, 3, 1), model.weights) if array.ndim == 4 else jnp.asarray(array)
+    own = jnp.asarray(array.transpose(0, 2, 3, 1), model.weights) if array.ndim == 4 else jnp.asarray(array)
+    return jax.block_until_ready(own)
 
 
 # Train: `donate` lets the new weights take the memory of the old.

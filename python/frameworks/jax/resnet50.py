@@ -81,7 +81,8 @@ def build(task, weights):
 # Place: a list of batches, so that what is compiled for one batch serves any number of them.
 def place(model, array):
     pictures = jnp.asarray(array.transpose(0, 2, 3, 1), model.weights)
-    return [pictures[start : start + model.task.batch] for start in range(0, len(array), model.task.batch)]
+    starts = range(0, len(array), model.task.batch)
+    return jax.block_until_ready([pictures[start : start + model.task.batch] for start in starts])
 
 
 # Predict

@@ -51,7 +51,7 @@ def load(model, weights):
 
 # Place
 def place(model, array):
-    return jnp.asarray(array)
+    return jax.block_until_ready(jnp.asarray(array))
 
 
 # Train: `donate` lets the new weights take the memory of the old.

@@ -11,6 +11,7 @@ MATMUL = {"fp64": "highest", "fp32": "highest", "tf32": "tensorfloat32", "bf16":
 
 
 def configure(task):
+    jax.config.update("jax_platforms", task.device)  # without it, JAX computes on what it finds
     jax.config.update("jax_enable_x64", task.precision == "fp64")
     # By default JAX multiplies float32 matrices in TF32 on a GPU.
     jax.config.update("jax_default_matmul_precision", MATMUL[task.precision])

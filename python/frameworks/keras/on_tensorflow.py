@@ -8,6 +8,8 @@ from keras.optimizers import Adam  # noqa: F401
 
 
 def configure(task):
+    if task.device == "cuda" and not tf.config.list_physical_devices("GPU"):
+        raise RuntimeError("TensorFlow sees no GPU, and would compute on the CPU without a word")
     # Threads are fixed when TensorFlow's context starts, so a second build only compares.
     if tf.config.threading.get_intra_op_parallelism_threads() != task.threads:
         tf.config.threading.set_intra_op_parallelism_threads(task.threads)

@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 
 import torch
+from keras.src.backend.common import global_state
 from keras.src.backend.torch.core import get_device
 
 # What `keras.optimizers.Adam` becomes on PyTorch: it updates all weights in one call.
@@ -10,6 +11,7 @@ from keras.src.backend.torch.optimizers.torch_adam import Adam  # noqa: F401
 
 
 def configure(task):
+    global_state.set_global_attribute("torch_device", task.device)  # what `keras.device` sets, for good
     torch.set_num_threads(task.threads)
     # fp32 is float32: TF32 off in convolutions too, where PyTorch has it on by default.
     torch.backends.cuda.matmul.allow_tf32 = task.precision == "tf32"
