@@ -12,6 +12,9 @@ from playwright.sync_api import sync_playwright
 
 AXE = Path(axe_core_python.__file__).with_name("axe.min.js").read_text()
 
+PAPER = {"width": 740, "height": 1000}
+"""What a sheet of A4 leaves between the browser's own margins, in pixels."""
+
 
 def grave(page) -> list[str]:
     """What axe-core calls serious or critical, by rule and the first element."""
@@ -34,11 +37,12 @@ def summary(page, shots: Path) -> dict:
     page.screenshot(path=shots / "summary.png")
     table = page.locator("table.ranking").first
     seen["order"] = names(table)
-    head = table.locator("thead th", has_text="seconds").first
-    head.locator("button").click()
-    seen["ascending"], seen["sorted"] = names(table), head.get_attribute("aria-sort")
-    head.locator("button").press("Enter")
-    seen["descending"] = names(table)
+    for column in ("framework", "per second", "K80"):
+        head = table.locator("thead th", has_text=column).first
+        head.locator("button").click()
+        seen[f"ascending {column}"], seen["sorted"] = names(table), head.get_attribute("aria-sort")
+        head.locator("button").press("Enter")
+        seen[f"descending {column}"] = names(table)
     field = page.get_by_label("Only rows with").first
     field.fill("julia")
     seen["filtered"] = table.locator("tbody tr:visible").count()
@@ -52,6 +56,17 @@ def summary(page, shots: Path) -> dict:
     seen["opened"] = target.is_visible()
     page.screenshot(path=shots / "leg.png")
     return seen
+
+
+def printed(page, shots: Path, name: str) -> dict:
+    """The page as paper has it: its text, and what of it can only be clicked or typed into."""
+    page.emulate_media(media="print")
+    controls = page.locator("nav, input, select, output, .skip, .picker, .filter, .tasks").locator("visible=true")
+    seen = {"text": page.inner_text("body"), "controls": controls.count()}
+    seen["tables"] = [page.locator("table").locator("visible=true").count(), page.locator("table").count()]
+    seen["wide"] = page.evaluate("Math.max(...[...document.querySelectorAll('table')].map((it) => it.offsetWidth))")
+    page.pdf(path=shots / f"{name}.pdf")
+    return seen | {"bytes": (shots / f"{name}.pdf").stat().st_size}
 
 
 def stone(page, shots: Path) -> dict:
@@ -86,14 +101,14 @@ def main(chromium: str, summary_page: str, stone_page: str, folder: str) -> None
                     found = {"axe": grave(page), "wide": wide(page)}
                     page.screenshot(path=shots / f"{name}-{scheme}-{width}.png")
                 seen[f"{name} {scheme} {width}"] = {"paper": paper, **found}
-                if scheme == "light" and width == 1280:
-                    page.goto(address)
-                    page.pdf(path=shots / f"{name}.pdf")
                 page.close()
+            paper = browser.new_page(viewport=PAPER)
+            paper.goto(address)
+            seen[f"{name} printed"] = printed(paper, shots, name)
+            paper.close()
             plain = browser.new_context(java_script_enabled=False).new_page()
             plain.goto(address)
             seen[f"{name} plain"] = {"text": len(plain.inner_text("body")), "tables": plain.locator("table").count()}
-            seen[f"{name} printed"] = {"bytes": (shots / f"{name}.pdf").stat().st_size}
     print(json.dumps({**seen, "errors": errors}))
 
 

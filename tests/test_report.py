@@ -1,6 +1,7 @@
 """What a reader of the report relies on."""
 
 import copy
+import json
 import math
 import re
 import subprocess
@@ -13,7 +14,7 @@ import pandas as pd
 import pytest
 import sample_records as sample
 from rosetta import records, report
-from rosetta.report import charts, comparisons, facts, page, proofs, results, statistics, words
+from rosetta.report import charts, comparisons, facts, page, proofs, published, results, statistics, words
 
 HOSTILE = "lua/torch7/cnn"
 VOID = {"meta", "br", "link", "img", "hr", "input"}
@@ -35,6 +36,13 @@ def with_epochs(leg: str, rounds: list[list[float]]) -> dict:
         run["phases"] = others + [{"phase": "epoch", "seconds": second, "losses": [2.0, 1.0]} for second in seconds]
         run["work"]["epochs"] = len(seconds)
     return records.check(record, leg)
+
+
+def implausible_once(leg: str) -> dict:
+    """A leg that is `ok`, though one of its rounds was rejected."""
+    record = sample.good(leg)
+    record["rounds"][1].update(status="invalid", reason="its phases last 3.00 s, but its process only 2.00 s")
+    return sample.gathered(record["proof"], record["rounds"])
 
 
 def synthetic(leg: dict) -> dict:
@@ -276,7 +284,7 @@ def test_the_same_library_from_r_is_related_to_python_s(tmp_path):
     (pair,) = comparisons.callings(comparisons.comparisons(legs, rows))
     assert (pair.times, pair.low, pair.high) == (1.25, 1.25, 1.25)
     assert pair.step_ms == pytest.approx(40)
-    assert math.isnan(pair.loss_difference)
+    assert pair.loss_difference == 0
     page.write(legs, tmp_path)
     assert "The same library from two languages" in (tmp_path / "summary.html").read_text()
     assert "+40.0 ms" in (tmp_path / "summary.md").read_text()
@@ -297,11 +305,21 @@ def test_what_the_differences_are_made_of_adds_up():
     assert [it.row.leg["leg"] for it in several] == ["python/numpy/cnn", "r/base/cnn"]
     for it in several:
         assert (it.start, it.kernels) == (1.5, 0.5)
-        assert (it.compilation, it.step) == pytest.approx((3.0, 0.2))
+        assert (it.compilation, it.step, it.overhead) == pytest.approx((3.0, 0.2, 0.1))
 
 
-def test_losses_of_the_same_library_are_compared_where_there_is_no_dropout():
-    python, r = sample.good("python/mxnet-gluon/rnn"), sample.good("r/mxnet/rnn")
+def test_kernels_and_overhead_are_those_of_the_median_epoch():
+    """A record's utilisation is that of its fastest epoch: 0.5 of 2 s are 1 s of arithmetic, a quarter of the median of 4 s."""
+    leg = edit(with_epochs("python/numpy/cnn", [[2.0, 4.0, 6.0]]), lambda run: run.update(utilisation=0.5))
+    row = comparisons.Row(leg, results.row(leg))
+    assert row.result["utilisation"] == pytest.approx(0.25)
+    it = comparisons.parts(row)
+    assert (it.step, it.overhead, it.kernels) == pytest.approx((0.4, 0.3, 0.25))
+
+
+@pytest.mark.parametrize("task", ["cnn", "rnn"])
+def test_losses_of_the_same_library_are_compared_with_dropout_too(task):
+    python, r = sample.good(f"python/mxnet-gluon/{task}"), sample.good(f"r/mxnet/{task}")
 
     def levelled(run):
         for phase in run["phases"]:
@@ -314,6 +332,16 @@ def test_losses_of_the_same_library_are_compared_where_there_is_no_dropout():
     assert comparisons.loss_difference(r, python) == 0.25
 
 
+def test_a_loss_that_is_no_number_in_one_language_is_said(tmp_path):
+    python, r = sample.good("python/mxnet-gluon/rnn"), sample.good("r/mxnet/rnn")
+    for run in r["rounds"]:
+        run["phases"][-2]["losses"][3] = None
+    assert comparisons.loss_difference(r, python) is None
+    html, markdown = written([python, r], tmp_path)
+    assert "not finite" in markdown.partition("The same library")[2].partition("## Proof")[0]
+    assert "not finite" in html.partition("The same library from two languages</b>")[2].partition("</table>")[0]
+
+
 def test_the_best_of_each_language_is_named():
     legs = [
         with_epochs("python/numpy/cnn", [[2.0, 2.0]]),
@@ -324,6 +352,47 @@ def test_the_best_of_each_language_is_named():
     best = comparisons.best_of_languages(comparison)
     assert [row.leg["leg"] for row in best] == ["python/pytorch/cnn", "julia/base/cnn"]
     assert [row.times for row in best] == [1.0, 3.0]
+    assert (best[1].low, best[1].high) == (3.0, 3.0)
+    assert math.isnan(best[0].low), "the fastest is not compared with itself"
+
+
+# Published in 2018
+
+
+def published_lines(legs: list[dict], task: str) -> dict[str, published.Line]:
+    details = list(zip(legs, results.table(legs).to_dict("records")))
+    return {line.name: line for line in published.lines(task, details)}
+
+
+def test_published_figures_have_each_leg_of_today_in_its_own_setting():
+    legs = [sample.good("python/pytorch/cnn"), sample.good("python/pytorch/cnn", device="cuda")]
+    line = published.in_json(published_lines(legs, "cnn")["PyTorch"])
+    assert [(leg["device"], leg["precision"]) for leg in line["today"]] == [("cpu", "fp32"), ("cuda", "fp32")]
+    assert [(it["device"], it["seconds"], it["source"][-3:]) for it in line["published"]] == [
+        ("Tesla K80", 169.0, "L39"),
+        ("Tesla P100-PCIE-16GB", 51.0, "L39"),
+    ]
+    assert line["published"][0]["samples_per_second"] == pytest.approx(500_000 / 169)
+
+
+def test_published_figures_stand_in_the_ranking_marked_and_with_their_notes(tmp_path):
+    legs = [sample.good("python/mxnet-gluon/cnn"), sample.good("python/numpy/cnn"), sample.good("python/cntk/rnn")]
+    html, _ = written(legs, tmp_path)
+    cnn, rnn = re.findall(r'<table class="ranking">.*?</table>\s*</div>\s*.*?<div class="charts">', html, re.S)
+    rows = {
+        re.search(r">([^<>]+)</(?:a></)?th>", row)[1]: row
+        for row in re.findall(r"<tr><th scope=\"row\".*?</tr>", cnn, re.S)
+    }
+    cells = {name: re.findall(r'<td class="[^"]*then[^"]*".*?</td>', row) for name, row in rows.items()}
+    texts = {name: [re.sub("<[^>]+>", "", cell) for cell in row] for name, row in cells.items()}
+    assert texts["mxnet-gluon"] == ["3,289 152 s", "8,772a 57 s", "README.md#L32"]
+    assert texts["numpy"] == ["", "", ""]
+    assert texts["Keras, CNTK backend"] == ["2,577 194 s", "6,579 76 s", "README.md#L33"]
+    assert "run on a V100, not the P100" in cnn
+    assert cnn.count("published 2018:") == 3
+    assert "never ranked with ours" in cnn
+    assert "cuDNN RNN: Yes" in rnn
+    assert "cuDNN" not in cnn
 
 
 # As shipped
@@ -373,11 +442,39 @@ def test_a_difference_that_is_no_number_is_the_worst():
     assert words.difference(None) == "not finite"
 
 
+def test_a_proof_that_broke_off_is_not_called_exact(tmp_path):
+    """All that was compared before it crashed had passed."""
+    found = [it for it in sample.differences("python/numpy/cnn") if it["precision"] == "fp64"]
+    proof = sample.run("python/numpy/cnn", "proof", 0, "failed", "killed by signal 11", differences=found)
+    leg = sample.gathered(proof, [sample.run("python/numpy/cnn", "round", 1, "failed", "no proof")])
+    assert [it.verdict for it in proofs.proofs([leg])] == ["failed"]
+    html, markdown = written([leg], tmp_path)
+    matrix = html.partition("Largest difference from the golden values")[2].partition("</table>")[0]
+    assert "failed" in matrix
+    assert "exact" not in matrix
+    assert "| failed, not proven |" in markdown
+
+
+def test_a_mismatch_in_one_precision_is_none_in_the_other():
+    leg = sample.mismatch("python/pytorch/rnn")
+    for it in leg["proof"]["differences"]:
+        it["passed"] = it["precision"] == "fp64"
+    assert {it.precision: it.verdict for it in proofs.proofs([leg])} == {"fp64": "exact", "fp32": "mismatch"}
+
+
+def test_the_matrix_is_in_the_markdown_too(tmp_path):
+    _, markdown = written([sample.good("python/numpy/cnn"), sample.mismatch("python/pytorch/rnn")], tmp_path)
+    table = markdown.partition("## Proof")[2].partition("\n## ")[0]
+    assert "| leg | precision | weights | logits | loss | gradient | verdict |" in table
+    assert table.count("| exact |") == 2
+    assert "**>**" in table
+
+
 # Warnings
 
 
 def titles(legs: list[dict]) -> list[str]:
-    return [banner.title for banner in facts.banners(legs, comparisons.old_julia(legs))]
+    return [banner.title for banner in facts.banners(legs)]
 
 
 def test_the_full_job_on_real_data_on_a_quiet_machine_has_no_warning():
@@ -404,11 +501,38 @@ def test_the_full_job_on_real_data_on_a_quiet_machine_has_no_warning():
             "Uncommitted changes",
         ),
         (full(sample.good("julia/base/cnn")), "Old Julia"),
+        (full(implausible_once("python/numpy/cnn")), "Failed plausibility"),
         (full(sample.unavailable("python/numpy/cnn", "no NumPy")), "No result"),
     ],
 )
 def test_each_reason_for_doubt_is_announced(leg, title):
     assert titles([leg]) == [title]
+
+
+@pytest.mark.parametrize(
+    ("leg", "mark"),
+    [
+        (sample.good("julia/base/cnn"), "old Julia 1.5.3"),
+        (implausible_once("python/numpy/cnn"), "failed plausibility: python/numpy/cnn"),
+        (sample.broken("python/numpy/cnn", "invalid", "impossible"), "failed plausibility: python/numpy/cnn"),
+    ],
+    ids=["old Julia", "one round invalid", "all rounds invalid"],
+)
+def test_a_copied_table_keeps_the_doubt(leg, mark, tmp_path):
+    html, markdown = written([leg, sample.good("python/pytorch/rnn")], tmp_path)
+    (cnn,) = [it["text"] for it in Page(html).all("caption") if it["text"].startswith("CNN on CIFAR-10: seconds")]
+    (rnn,) = [it["text"] for it in Page(html).all("caption") if it["text"].startswith("GRU on IMDB: seconds")]
+    assert mark in cnn
+    assert mark not in rnn
+    assert mark in markdown.partition("## CNN on CIFAR-10")[2].partition("\n|")[0]
+
+
+def test_every_table_of_the_markdown_is_marked(tmp_path):
+    legs = [synthetic(sample.good(name)) for name in ("python/keras-tensorflow/rnn", "r/keras/rnn", "r/base/rnn")]
+    legs[0]["proof"]["as_shipped"] = [{"quantity": "logits", "step": 1, "difference": 1e-4}]
+    _, markdown = written(legs, tmp_path)
+    for title in ("GRU on IMDB", "The same library from two languages", "Proof", "As shipped"):
+        assert "**[synthetic data" in markdown.partition(f"## {title}\n")[2].partition("\n|")[0], title
 
 
 def test_julia_1_10_is_not_old():
@@ -443,6 +567,26 @@ def test_csv_and_parquet_hold_the_same_rows_with_the_promised_columns(tmp_path):
     assert csv.seconds_median.tolist() == pytest.approx(parquet.seconds_median.tolist(), nan_ok=True)
     assert csv[csv.leg == HOSTILE].reason.item().startswith("RuntimeError: <script>alert('x')</script> &")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in paths)
+
+
+def test_json_holds_what_has_no_row_a_leg(tmp_path):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    legs = [*sample.mixed(), sample.good("python/keras-tensorflow/rnn"), sample.good("r/keras/rnn")]
+    written(legs, tmp_path)
+    found = json.loads((tmp_path / "results.json").read_text(), parse_constant=refuse)
+    assert [leg["leg"] for leg in found["legs"]] == list(pd.read_csv(tmp_path / "results.csv").leg)
+    curves = {leg["leg"]: leg["loss_curve"] for leg in found["legs"]}
+    assert len(curves["python/numpy/cnn"]["epochs"]) == len(curves["python/numpy/cnn"]["losses"]) == 30
+    assert curves["python/pytorch/resnet50"] == {"epochs": [], "losses": []}
+    best = {it["leg"]: it for it in found["best_of_languages"]}
+    assert best["julia/base/cnn"]["low"] < best["julia/base/cnn"]["times"] < best["julia/base/cnn"]["high"]
+    made_of = {it["leg"]: it for it in found["made_of"]}
+    assert made_of["r/keras/rnn"]["overhead_seconds"] < made_of["r/keras/rnn"]["step_seconds"]
+    lines = {(line["task"], line["framework"]): line for line in found["published"]}
+    assert lines["rnn", "Keras, TensorFlow backend (R)"]["today"][0]["leg"] == "r/keras/rnn"
+    assert lines["rnn", "CNTK, low"]["published"][0]["notes"] == "cuDNN RNN: Yes"
 
 
 def test_docs_explain_every_column():
@@ -539,6 +683,7 @@ def test_page_is_whole_and_needs_nothing_from_outside(case):
         value for element in found.elements for name, value in element.items() if name in ("href", "src", "xlink:href")
     ]
     links.remove("rosetta.html")
+    links = [link for link in links if not re.fullmatch(r"[^:]*reports/logs/[^:]*\.log", link)]
     assert all(link.startswith("#") for link in links)
     assert not re.search(r"@import|url\((?!#)", html)
     ids = [element["id"] for element in found.elements if element.get("id")]
@@ -562,6 +707,45 @@ def test_page_is_made_for_screen_readers(case):
     for chart in found.all("svg"):
         assert chart["role"] == "img"
         assert chart["aria-labelledby"]
+
+
+def test_the_front_is_one_paragraph_of_facts(case):
+    _, html, _ = case
+    front = html.partition("<header>")[2].partition("</header>")[0]
+    lede, paragraph = re.findall(r"<p.*?</p>", front, re.S)
+    for fact in (" ran on ", "2026", "profile quick", "commit 4f0c2d9a7b"):
+        assert fact in paragraph
+
+
+def test_the_grid_tells_the_proof_to_those_who_see_it_and_those_who_do_not(tmp_path):
+    html, _ = written(sample.mixed(), tmp_path)
+    grid = html.partition('<table class="grid">')[2].partition("</table>")[0]
+    cells = dict(re.findall(r'<td><a href="#leg-([a-z0-9-]+)-quick-cpu-fp32">(.*?)</a>', grid))
+    for leg, sign, word in (
+        ("python-numpy-cnn", "≡", "exact"),
+        ("python-pytorch-rnn", "≠", "mismatch"),
+        ("python-literal-port-rnn", "△", "variant"),
+        ("julia-flux-cnn", "?", "not run"),
+    ):
+        assert f'<span aria-hidden="true">{sign}</span><span class="unseen">, proof: {word}</span>' in cells[leg]
+
+
+def test_details_lead_to_the_logs_and_name_lock_framework_and_proof(tmp_path, monkeypatch):
+    """Logs by a way that works wherever the folder of reports is moved to."""
+    monkeypatch.chdir(tmp_path)
+    lock = next(iter(page.locks()))
+    known = edit(sample.good("r/mxnet/rnn"), lambda run: run["provenance"].update(lock_sha256=lock))
+    for folder, up in ((Path("reports"), ""), (Path("reports/r"), "../")):
+        report.write([known, sample.good("lua/torch7/cnn")], folder)
+        html = (folder / "summary.html").read_text()
+        assert f'<a href="{up}logs/quick/cpu-fp32/r/mxnet/rnn-0.log">proof</a>' in html
+        assert f'<a href="{up}logs/quick/cpu-fp32/r/mxnet/rnn-3.log">round 3</a>' in html
+    details = html.partition('id="leg-r-mxnet-rnn-quick-cpu-fp32"')[2]
+    assert f"{page.locks()[lock]}, sha256 {lock}" in details
+    assert "MXNet&#39;s native package for R is retired" in details
+    assert "Upstream: retired in 2023" in details
+    assert '<th scope="row">gradient of gru.bias_hh</th>' in details
+    assert '<span class="interval">≤ 1e-7, step 1</span>' in details
 
 
 def test_synthetic_data_is_said_on_top_and_in_every_caption(tmp_path):
@@ -599,7 +783,8 @@ def test_text_from_records_stays_text(tmp_path):
     assert html.count("<script") == 1  # our own
     assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp;" in html
     assert "<script" not in markdown
-    rows = [line for line in markdown.splitlines() if line.startswith(f"| {HOSTILE} ")]
+    missing = markdown.partition("## What is missing")[2]
+    rows = [line for line in missing.splitlines() if line.startswith(f"| {HOSTILE} ")]
     assert len(rows) == 1
     assert words.markdown("a|b\n*c* <d>") == "a\\|b \\*c\\* &lt;d&gt;"
 

@@ -1,6 +1,5 @@
 """Which legs may be compared with which, and how they compare: ranked tables, and language against language."""
 
-import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 
@@ -13,17 +12,16 @@ BASE = {"python": "numpy", "julia": "base", "r": "base"}
 SAME_LIBRARY = {"r/keras": "python/keras-tensorflow", "r/mxnet": "python/mxnet-gluon"}
 """Legs that call the same kernels from another language: what differs between them is the calling."""
 
-OLD_JULIA = (1, 10)
-"""Julia before this is years old: long-term support since 2024 is 1.10."""
-
 
 @dataclass
 class Row:
-    """A leg in a table. `times` is its seconds by those of the fastest; `alike`: the interval of that holds 1."""
+    """A leg in a table. `times` is its seconds by those of the fastest, `low` to `high` the interval of that; `alike`: it holds 1."""
 
     leg: dict
     result: dict
     times: float = float("nan")
+    low: float = float("nan")
+    high: float = float("nan")
     alike: bool = False
 
 
@@ -86,8 +84,9 @@ def rank(group: list[Row]) -> list[Row]:
     reference = results.epoch_seconds(fastest.leg)
     for row in group:
         row.times = row.result["seconds_median"] / fastest.result["seconds_median"]
-        low, high = statistics.ratio_interval(results.epoch_seconds(row.leg), reference)
-        row.alike = row is not fastest and low <= 1 <= high
+        if row is not fastest:
+            row.low, row.high = statistics.ratio_interval(results.epoch_seconds(row.leg), reference)
+        row.alike = row.low <= 1 <= row.high
     return group
 
 
@@ -186,8 +185,8 @@ class Calling:
     """One library called from two languages: `times` is the other's seconds by Python's, `step_ms` how much longer a step takes.
 
     Attributes:
-        loss_difference: the largest relative difference of the losses that both recorded, in the same order of samples; NaN where dropout
-            makes them differ, or where one recorded none.
+        loss_difference: the largest relative difference of the losses that both recorded, in the same order of samples and with the same
+            dropout masks; None where a loss of either is no finite number, NaN where one recorded none.
     """
 
     other: Row
@@ -196,7 +195,7 @@ class Calling:
     low: float
     high: float
     step_ms: float
-    loss_difference: float
+    loss_difference: float | None
 
 
 def callings(found: list[Comparison]) -> list[Calling]:
@@ -228,14 +227,16 @@ class Parts:
         start: import, build and data: before the first step.
         compilation: what the first step takes longer than a later one.
         step: one batch, by the median epoch.
-        kernels: the share of a step that its arithmetic would take at the speed of a matrix product on this device; the
-            rest is overhead, or kernels that are slower than that. NaN where the ceiling is unknown.
+        overhead: what a step takes beyond its arithmetic at the speed of a matrix product on this device: calls, copies, and kernels
+            that are slower than that. NaN where the ceiling is unknown.
+        kernels: the share of a step that is not overhead.
     """
 
     row: Row
     start: float
     compilation: float
     step: float
+    overhead: float
     kernels: float
 
 
@@ -243,7 +244,8 @@ def parts(row: Row) -> Parts:
     result = row.result
     start = sum(result[f"{phase}_seconds"] for phase in ("import", "build", "data"))
     step = results.typical_run(row.leg)["work"]["batch"] / result["samples_per_second"]
-    return Parts(row, start, max(0.0, result["first_step_seconds"] - step), step, result["utilisation"])
+    kernels = result["utilisation"]
+    return Parts(row, start, max(0.0, result["first_step_seconds"] - step), step, step * (1 - kernels), kernels)
 
 
 def made_of(found: list[Comparison]) -> list[tuple[Comparison, list[Parts]]]:
@@ -258,16 +260,17 @@ def made_of(found: list[Comparison]) -> list[tuple[Comparison, list[Parts]]]:
     return answer
 
 
-def loss_difference(one: dict, other: dict) -> float:
-    """Relative, over the epochs of both legs' typical rounds; NaN for a task with dropout."""
+def loss_difference(one: dict, other: dict) -> float | None:
+    """Relative, over the epochs of both legs' typical rounds; see `Calling`. The legs must draw the same dropout masks."""
     losses = [
         [loss for phase in results.typical_run(leg)["phases"] for loss in phase.get("losses", [])]
         for leg in (one, other)
     ]
-    pairs = [(a, b) for a, b in zip(*losses) if a and b]
-    if one["task"] == "cnn" or len(losses[0]) != len(losses[1]) or not pairs:
+    if None in losses[0] + losses[1]:
+        return None
+    if not losses[0] or len(losses[0]) != len(losses[1]):
         return float("nan")
-    return max(abs(a - b) / abs(b) for a, b in pairs)
+    return max(abs(a - b) / (abs(b) or 1) for a, b in zip(*losses))
 
 
 def best_of_languages(comparison: Comparison) -> list[Row]:
@@ -276,17 +279,3 @@ def best_of_languages(comparison: Comparison) -> list[Row]:
     for row in comparison.ranked:
         best.setdefault(row.leg["language"], row)
     return list(best.values()) if len(best) > 1 else []
-
-
-def julia_version(leg: dict) -> tuple | None:
-    """(major, minor) of a Julia leg."""
-    found = re.search(r"(\d+)\.(\d+)", results.typical_run(leg)["versions"].get("julia", ""))
-    return tuple(map(int, found.groups())) if leg["language"] == "julia" and found else None
-
-
-def old_julia(legs: list[dict]) -> str:
-    """The version of a Julia that is too old to judge the language by; empty where there is none."""
-    old = {
-        results.typical_run(leg)["versions"]["julia"] for leg in legs if (julia_version(leg) or OLD_JULIA) < OLD_JULIA
-    }
-    return words.listed(sorted(old))

@@ -1,9 +1,13 @@
 """What ran on what, when, from which software, and what a reader must know before believing a number."""
 
+import re
 from dataclasses import dataclass
 
 from ..measuring import BUSY_PERCENT
 from . import results, words
+
+OLD_JULIA = (1, 10)
+"""Julia before this is years old: long-term support since 2024 is 1.10."""
 
 
 @dataclass
@@ -100,17 +104,18 @@ def data_statements(legs: list[dict]) -> list[tuple[str, str, str, str]]:
     )
 
 
-def banners(legs: list[dict], old_julia: str) -> list[Banner]:
+def banners(legs: list[dict]) -> list[Banner]:
     """What a reader must know first, the gravest on top."""
     checks = (
         synthetic(legs),
         other_archive(legs),
         part(legs),
         busy(legs),
+        implausible(legs),
+        toolchain(legs),
         none_ranked(legs),
         mixed(legs),
         dirty(legs),
-        toolchain(old_julia),
     )
     return [banner for banner in checks if banner]
 
@@ -168,6 +173,17 @@ def busy(legs):
         return Banner("Busy machine", text, "busy machine")
 
 
+def implausible(legs):
+    """Of a leg that is `ok` all the same, only the rounds that were rejected."""
+    reasons = {leg["leg"]: run["reason"] for leg in legs for run in leg["rounds"] if run["status"] == "invalid"}
+    if reasons:
+        each = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        text = (
+            f"Rounds of {words.plural(len(reasons), 'leg')} measured something impossible and were rejected ({each})."
+        )
+        return Banner("Failed plausibility", text, f"failed plausibility: {words.listed(reasons)}")
+
+
 def none_ranked(legs):
     if not any(map(results.is_ranked, legs)):
         return Banner("No result", "No leg both ran and passed the proof. The reasons stand below.")
@@ -193,18 +209,35 @@ def dirty(legs):
         )
 
 
-def toolchain(old_julia):
-    if old_julia:
+def julia_version(leg: dict) -> tuple | None:
+    """(major, minor) of a Julia leg."""
+    found = re.search(r"(\d+)\.(\d+)", results.typical_run(leg)["versions"].get("julia", ""))
+    return tuple(map(int, found.groups())) if leg["language"] == "julia" and found else None
+
+
+def old_julia(legs: list[dict]) -> str:
+    """The version of a Julia that is too old to judge the language by; empty where there is none."""
+    old = {
+        results.typical_run(leg)["versions"]["julia"].split()[0]
+        for leg in legs
+        if (julia_version(leg) or OLD_JULIA) < OLD_JULIA
+    }
+    return words.listed(sorted(old))
+
+
+def toolchain(legs):
+    if old := old_julia(legs):
         text = (
-            f"Julia {old_julia} is years behind the current release and may run with reduced optimization: "
+            f"Julia {old} is years behind the current release and may run with reduced optimization: "
             "its times say little about Julia as it is today."
         )
-        return Banner("Old Julia", text)
+        return Banner("Old Julia", text, f"old Julia {old}")
 
 
 def marks(legs: list[dict]) -> str:
     """The short forms of the warnings that hold for these legs, for the caption of a table that someone copies."""
-    return ", ".join(banner.mark for banner in (synthetic(legs), other_archive(legs), part(legs), busy(legs)) if banner)
+    checks = (synthetic, other_archive, part, busy, implausible, toolchain)
+    return ", ".join(banner.mark for check in checks if (banner := check(legs)))
 
 
 def reproduction(legs: list[dict]) -> list[str]:

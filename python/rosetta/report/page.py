@@ -1,12 +1,17 @@
 """The page: puts results, comparisons, proofs and charts into the templates and writes the files."""
 
+import hashlib
 import json
+import math
+import os
 from pathlib import Path
+from urllib.parse import quote
 
 import jinja2
 import pandas as pd
 
-from .. import __version__, records
+from .. import __version__, environments, frameworks, records
+from ..config import ROOT
 from ..frameworks import LANGUAGES
 from . import charts, comparisons, facts, proofs, published, results, words
 
@@ -38,8 +43,8 @@ def write(legs: list[dict], folder: Path) -> list[Path]:
     if twice:
         raise records.RecordError(f"{twice}: two records of the same leg and setting; keep one of the files")
     table = results.table(legs)
-    view = context(legs, table) | {"stone": stone_link(folder)}
-    texts = {"results.csv": table.to_csv(index=False), "results.json": in_json(legs, table)}
+    view = context(legs, table) | {"stone": stone_link(folder), "log_link": lambda run: log_link(run, folder)}
+    texts = {"results.csv": table.to_csv(index=False), "results.json": in_json(legs, table, view)}
     texts |= {name: render(f"{name}.j2", view) for name in ("summary.md", "summary.html")}
     folder.mkdir(parents=True, exist_ok=True)
     write_parquet(folder / "results.parquet", table)
@@ -53,14 +58,52 @@ def stone_link(folder: Path) -> str:
     return "../rosetta.html" if folder.name in LANGUAGES else "rosetta.html"
 
 
-def in_json(legs: list[dict], table: pd.DataFrame) -> str:
-    """The rows of results.csv with what a row has no room for: every raw sample, and the proof's differences."""
-    rows = json.loads(table.to_json(orient="records"))
+def log_link(run: dict, folder: Path) -> str:
+    """From a summary to the log of a run: both lie in the folder of reports, wherever that is moved to."""
+    return quote(os.path.relpath(run["log"], folder))
+
+
+def in_json(legs: list[dict], table: pd.DataFrame, view: dict) -> str:
+    """The rows of results.csv with what a row has no room for, and the tables of the page that have no row a leg."""
+    rows = table.to_dict("records")
     for row, leg in zip(rows, legs):
         row["epochs_seconds"] = results.epoch_seconds(leg)
+        row["loss_curve"] = dict(zip(("epochs", "losses"), charts.loss_curve(leg) or ([], [])))
         row["differences"] = leg["proof"]["differences"]
         row["as_shipped"] = leg["proof"].get("as_shipped", [])
-    return json.dumps({"report": 1, "version": __version__, "legs": rows}, indent=1) + "\n"
+    report = {
+        "report": 1,
+        "version": __version__,
+        "legs": rows,
+        "best_of_languages": [
+            setting(row.leg)
+            | {"seconds_median": row.result["seconds_median"], "times": row.times, "low": row.low, "high": row.high}
+            for _, best in view["best"]
+            for row in best
+        ],
+        "made_of": [
+            setting(it.row.leg)
+            | {"start_seconds": it.start, "compilation_seconds": it.compilation, "step_seconds": it.step}
+            | {"overhead_seconds": it.overhead, "kernels": it.kernels}
+            for _, several in view["made_of"]
+            for it in several
+        ],
+        "published": [published.in_json(line) for line in view["then"]],
+    }
+    return json.dumps(plain(report), indent=1) + "\n"
+
+
+def setting(leg: dict) -> dict:
+    return dict(zip(("leg", "profile", "device", "precision"), anchor(leg)))
+
+
+def plain(value):
+    """The same for JSON, which has no NaN: null."""
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:
@@ -79,7 +122,7 @@ def render(template: str, view: dict) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters.update({function.__name__: function for function in FILTERS})
-    environment.globals.update(results=results, words=words)
+    environment.globals.update(results=results, words=words, published=published)
     return environment.get_template(template).render(view)
 
 
@@ -91,15 +134,21 @@ def context(legs: list[dict], table: pd.DataFrame) -> dict:
     """Everything that the templates show."""
     rows = table.to_dict("records")
     found = comparisons.comparisons(legs, rows)
-    warnings = facts.banners(legs, comparisons.old_julia(legs))
     proved = proofs.proofs(legs)
-    views = [comparison_view(comparison, number) for number, comparison in enumerate(found, 1)]
+    details = list(zip(legs, rows))
+    then = [line for task in dict.fromkeys(leg["task"] for leg in legs) for line in published.lines(task, details)]
+    first = {comparison.task: comparison for comparison in reversed(found)}
+    views = [
+        comparison_view(comparison, number)
+        | {"then": published.columns(comparison, then, with_others=comparison is first[comparison.task])}
+        for number, comparison in enumerate(found, 1)
+    ]
     return {
         "version": __version__,
         "statuses": records.STATUSES,
         "used": {leg["status"] for leg in legs},
         "facts": facts.gather(legs),
-        "banners": warnings,
+        "banners": facts.banners(legs),
         "marks": facts.marks(legs),
         "marks_of": facts.marks,
         "reproduction": facts.reproduction(legs),
@@ -117,7 +166,7 @@ def context(legs: list[dict], table: pd.DataFrame) -> dict:
             }
             for number, pair in enumerate(comparisons.language_comparisons(found), 1)
         ],
-        "old_julia": comparisons.old_julia(legs),
+        "old_julia": facts.old_julia(legs),
         "callings": comparisons.callings(found),
         "made_of": comparisons.made_of(found),
         "best": [(comparison, best) for comparison in found if (best := comparisons.best_of_languages(comparison))],
@@ -128,17 +177,13 @@ def context(legs: list[dict], table: pd.DataFrame) -> dict:
         ],
         "families": proofs.families(proved),
         "shipped": proofs.shipped(legs),
-        "missing": [(leg, row) for leg, row in zip(legs, rows) if not results.is_ranked(leg)],
+        "quantities": proofs.quantities,
+        "missing": [(leg, row) for leg, row in details if not results.is_ranked(leg)],
         "warned": warned(legs),
-        "published": {
-            task: lines
-            for task in dict.fromkeys(leg["task"] for leg in legs)
-            if (lines := published.lines(task, list(zip(legs, rows))))
-        },
-        "then": published,
-        "details": [
-            (leg, row, charts.course(leg, f"course{number}")) for number, (leg, row) in enumerate(zip(legs, rows), 1)
-        ],
+        "then": then,
+        "details": [(leg, row, charts.course(leg, f"course{number}")) for number, (leg, row) in enumerate(details, 1)],
+        "frameworks": {(leg.framework.language, leg.framework.name): leg.framework for leg in frameworks.discover()},
+        "locks": locks(),
         "anchor": lambda leg: "leg-" + words.slug(*anchor(leg)),
     }
 
@@ -155,6 +200,12 @@ def grid(legs: list[dict], rows: list[dict]) -> dict:
         "titles": {(leg["language"], leg["framework"]): leg["title"] for leg in legs},
         "several": len({(leg["profile"], leg["device"], leg["precision"]) for leg in legs}) > 1,
     }
+
+
+def locks() -> dict[str, str]:
+    """{sha256: file} of every lock of this checkout. One that a record names and that is not here has changed since."""
+    paths = sorted(environments.REQUIREMENTS.glob("*.lock"))
+    return {hashlib.sha256(path.read_bytes()).hexdigest(): path.relative_to(ROOT).as_posix() for path in paths}
 
 
 def warned(legs: list[dict]) -> dict[str, list[dict]]:

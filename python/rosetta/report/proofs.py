@@ -8,12 +8,17 @@ FAMILIES = ("weights", "logits", "loss", "gradient")
 
 @dataclass
 class Proof:
-    """One leg in one precision. `worst` holds, for each family, the difference that came nearest to its bound or passed it."""
+    """One leg in one precision. `worst` holds, for each family, the difference that came nearest to its bound or passed it.
+
+    Attributes:
+        verdict: `exact`, `mismatch` or `variant`; where the proof was not brought to its end, the status that says how it ended.
+    """
 
     leg: dict
     precision: str
     worst: dict
     passed: bool
+    verdict: str
 
 
 def family(quantity: str) -> str:
@@ -37,12 +42,36 @@ def proofs(legs: list[dict]) -> list[Proof]:
         differences = leg["proof"]["differences"]
         for precision in dict.fromkeys(difference["precision"] for difference in differences):
             mine = [difference for difference in differences if difference["precision"] == precision]
-            worst = {}
-            for difference in mine:
-                name = family(difference["quantity"])
-                if name not in worst or strain(difference) > strain(worst[name]):
-                    worst[name] = difference
-            found.append(Proof(leg, precision, worst, all(difference["passed"] for difference in mine)))
+            passed = all(difference["passed"] for difference in mine)
+            found.append(Proof(leg, precision, nearest(mine, family), passed, verdict(leg["proof"]["status"], passed)))
+    return found
+
+
+def verdict(status: str, passed: bool) -> str:
+    """What a proof says of one precision: one that fails in fp32 is a mismatch there and may be exact in fp64."""
+    if status in ("ok", "mismatch"):
+        return "exact" if passed else "mismatch"
+    return status
+
+
+def nearest(differences: list[dict], name) -> dict[str, dict]:
+    """For each `name(quantity)`, the difference that came nearest to its bound or went furthest beyond it."""
+    worst = {}
+    for difference in differences:
+        key = name(difference["quantity"])
+        if key not in worst or strain(difference) > strain(worst[key]):
+            worst[key] = difference
+    return worst
+
+
+def quantities(leg: dict) -> dict[str, dict[str, dict]]:
+    """{quantity: {precision: its difference nearest to the bound}} of one leg, for its details."""
+    found = {}
+    differences = leg["proof"]["differences"]
+    for precision in dict.fromkeys(difference["precision"] for difference in differences):
+        mine = [difference for difference in differences if difference["precision"] == precision]
+        for quantity, difference in nearest(mine, str).items():
+            found.setdefault(quantity, {})[precision] = difference
     return found
 
 

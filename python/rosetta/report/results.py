@@ -96,7 +96,7 @@ def row(leg: dict) -> dict:
         "evaluation_seconds": over_rounds(rounds, "evaluation"),
         "outer_seconds": middle(run["outer_seconds"] for run in rounds),
         "final_loss": final_loss(rounds),
-        "utilisation": middle(run["utilisation"] for run in rounds),
+        "utilisation": kernel_seconds(rounds) / epoch if epoch > 0 else math.nan,
         "energy_joules": middle(run.get("energy_joules") for run in rounds),
         "other_load_percent": max(known(run.get("other_load_percent") for run in leg["rounds"]), default=math.nan),
         "data_statement": run["data"]["statement"],
@@ -187,6 +187,16 @@ def final_loss(rounds: list[dict]) -> float:
         if curves and None not in curves[-1]:
             means.append(sum(curves[-1]) / len(curves[-1]))
     return statistics.median([means])
+
+
+def kernel_seconds(rounds: list[dict]) -> float:
+    """What the arithmetic of an epoch would take at the speed of a matrix product, the median over rounds.
+
+    The `utilisation` of a record is that of its fastest epoch, which must stay below 1.
+    """
+    return middle(
+        run["utilisation"] * min(phase_seconds(run, "epoch")) for run in rounds if run["utilisation"] is not None
+    )
 
 
 def known(values) -> list[float]:

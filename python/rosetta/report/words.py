@@ -20,6 +20,14 @@ SYMBOLS = {
 }
 """A sign for each status, beside its word: colour alone tells nobody anything who can't see it."""
 
+PROOFS = {
+    "exact": "≡",
+    "mismatch": "≠",
+    "variant": "△",
+    "not run": "?",
+}
+"""A sign for each outcome of the proof; that of `exact` is not that of `ok`, beside which it stands."""
+
 
 def missing(value) -> bool:
     return value is None or (isinstance(value, float) and not math.isfinite(value))

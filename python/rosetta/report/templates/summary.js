@@ -1,10 +1,10 @@
 // Sorting and filtering of the tables of results, and links that open what they lead to. The page is whole without it.
 "use strict";
 
+// What a cell is sorted by: its data-sort, else its text where that is a number as a whole (`caffe2` is a name).
 function number(cell) {
-  const text = cell.textContent.replace(/[\s\u00a0\u202f,]/g, "");
-  const found = text.match(/-?\d+(\.\d+)?(e[-+]?\d+)?/i);
-  return found ? Number(found[0]) : NaN;
+  const text = cell.dataset.sort ?? cell.textContent.replace(/[\s\u00a0\u202f,]/g, "");
+  return text === "" ? NaN : Number(text);
 }
 
 function compare(index, direction) {
@@ -18,6 +18,9 @@ function compare(index, direction) {
 }
 
 function sortable(table) {
+  // Legs without a rank stay below the line, and what is only published below those.
+  const body = table.querySelector("tbody.ranked");
+  if (!body) return;
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, index) => {
     const button = document.createElement("button");
@@ -28,8 +31,6 @@ function sortable(table) {
       const up = head.getAttribute("aria-sort") !== "ascending";
       heads.forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", up ? "ascending" : "descending");
-      // Legs without a rank stay below the line: each body is sorted by itself, and only the ranked one.
-      const body = table.tBodies[0];
       body.append(...[...body.rows].sort(compare(index, up ? 1 : -1)));
     });
   });
