@@ -17,6 +17,7 @@ import pytest
 from rosetta import debian, debian_sources, initial, r_packages, r_toolchain, reference
 from rosetta.config import ROOT
 from rosetta.tasks import TASKS
+from rosetta.worker.job import lacks_memory
 
 BATCH, STEPS = 8, 20
 """The proof of the whole pipeline has batches of 64; here small ones keep the float64 reference quick."""
@@ -586,6 +587,34 @@ def test_an_error_in_python_below_r_arrives_as_one_line_too(driving):
     assert first.startswith("RError: python.builtin.ValueError: ValueError: math domain error")
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('mx <- reticulate::import("mxnet_that_is_not_here")', "No module named 'mxnet_that_is_not_here'"),
+        ("library(keras3notHere)", "there is no package called"),
+    ],
+)
+def test_a_leg_whose_package_is_missing_is_unavailable_and_no_failure(driving, line, words):
+    done = driving.run("", line, check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("rosetta.worker.job.Unavailable: "), done.stderr
+    assert words in last
+    assert "`rosetta doctor`" in last
+
+
+def test_lack_of_memory_below_r_is_told_from_other_faults():
+    """NumPy's, TensorFlow's, R's and C++'s words; the last is what the dynamic linker says of a library that it cannot load."""
+    for words in (
+        "numpy.core._exceptions._ArrayMemoryError: Unable to allocate 7.28 TiB for an array",
+        "python.builtin.ResourceExhaustedError: OOM when allocating tensor with shape[1024,1024]",
+        "simpleError: cannot allocate vector of size 74505.8 Gb",
+        "RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB",
+        "std::bad_alloc",
+    ):
+        assert lacks_memory(words)
+    assert not lacks_memory("ImportError: libgomp.so.1: cannot allocate memory in static TLS block")
+
+
 def test_versions_name_r_s_packages(driving):
     found = driving.run("print(leg.versions())", "library(reticulate)\nbuild <- function(task, weights) 1").stdout
     assert "'reticulate'" in found
@@ -624,6 +653,27 @@ def test_what_is_there_is_not_installed_again(monkeypatch, tmp_path):
     assert here.provide("keras3") == ""
     assert not any("install.packages" in program for program in here.programs)
     assert r_packages.library("4.2.2") == tmp_path / "library" / "4.2"
+
+
+def test_a_library_of_the_user_s_own_counts_after_the_project_s(monkeypatch):
+    monkeypatch.delenv("R_LIBS", raising=False)
+    assert r_packages.libraries(Path("/own")) == "/own"
+    monkeypatch.setenv("R_LIBS", "/site:/home/me/R")
+    assert r_packages.libraries(Path("/own")) == "/own:/site:/home/me/R"
+
+
+def test_an_old_reticulate_does_not_serve(r, tmp_path):
+    """1.18 and 1.28 crash in a process that Python started: a package counts from its oldest good version on."""
+    package = tmp_path / "reticulate"
+    package.mkdir()
+    (package / "NAMESPACE").touch()
+    for version, good in (("1.28", False), ("1.41.0", True)):
+        (package / "DESCRIPTION").write_text(f"Package: reticulate\nVersion: {version}\nTitle: T\nLicense: L\n")
+        with open(tmp_path / "log", "w") as log:
+            (tmp_path / version).mkdir()
+            install = ["R", "CMD", "INSTALL", f"--library={tmp_path / version}", package]
+            subprocess.run(install, stdout=log, stderr=log, check=True)
+            assert r_packages.serves("reticulate", "R", tmp_path / version, log) is good
 
 
 def test_packages_come_from_the_mirror_that_r_repos_names(monkeypatch, tmp_path):

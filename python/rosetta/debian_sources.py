@@ -89,7 +89,11 @@ def unpacked(package: str, suite: str, work: Path, log) -> Path:
         }
         options = {"env": environment, "cwd": work, "stdout": log, "stderr": subprocess.STDOUT, "timeout": SECONDS}
         for command in (["update"], ["source", "--download-only", "--tar-only", package]):
-            if subprocess.run(["apt-get", "-q", *command], **options).returncode:
+            try:
+                if subprocess.run(["apt-get", "-q", *command], **options).returncode:
+                    break
+            except subprocess.TimeoutExpired as error:
+                log.write(f"{error}\n")
                 break
         else:
             archive = next(work.glob("*.orig.tar.*"), None)

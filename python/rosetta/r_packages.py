@@ -54,6 +54,11 @@ def library(version: str) -> Path:
     return root / ".".join(version.split(".")[:2])
 
 
+def libraries(own: Path) -> str:
+    """R_LIBS: the project's own packages first, then those of the user's R_LIBS."""
+    return os.pathsep.join([str(own), *filter(None, os.environ.get("R_LIBS", "").split(os.pathsep))])
+
+
 def provide(packages: tuple[str, ...], found: dict, log) -> str:
     """Installs what is missing of `packages` into the library; "" or one line that says why that cannot be.
 
@@ -121,7 +126,7 @@ def torch_lacks(r: str, folder: Path, log) -> str:
 def run(r: str, folder: Path, program: str, log, seconds: float) -> bool:
     """Whether an R program ends well, with the project's library first."""
     command = [r, "--vanilla", "--no-echo", "-e", program]
-    environment = {**os.environ, "R_LIBS": str(folder), "TORCH_INSTALL": "0"}
+    environment = {**os.environ, "R_LIBS": libraries(folder), "TORCH_INSTALL": "0"}
     log.write(f"$ {' '.join(command)}\n")
     log.flush()
     try:

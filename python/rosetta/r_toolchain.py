@@ -22,10 +22,6 @@ ELSEWHERE = (
 FAST_BLAS = ("openblas", "mkl", "blis", "atlas", "flexiblas", "accelerate")
 CHECK_SECONDS = 60
 
-MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "8000000000", "MALLOC_TOP_PAD_": "268435456"}
-"""R gives large arrays back after each expression. glibc would hand them to the kernel, and the next ones would come as fresh
-pages, to be zeroed one by one: a third of the time of a CNN step. So freed memory stays with the process."""
-
 CHECK = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
@@ -97,8 +93,7 @@ def variables(found: dict) -> dict[str, str]:
         "RPY2_CFFI_MODE": "ABI",
         "LD_LIBRARY_PATH": os.pathsep.join(dict.fromkeys(paths)),
         "LANGUAGE": "en",
-        "R_LIBS": str(r_packages.library(found["version"])),
-        **MEMORY,
+        "R_LIBS": r_packages.libraries(r_packages.library(found["version"])),
     }
 
 

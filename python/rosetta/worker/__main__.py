@@ -11,7 +11,7 @@ import traceback
 STARTED = time.perf_counter()
 
 from .bridges import open_leg  # noqa: E402
-from .job import Events, Unavailable, read  # noqa: E402
+from .job import Events, Unavailable, lacks_memory, read  # noqa: E402
 from .measure import measure  # noqa: E402
 from .proof import prove  # noqa: E402
 
@@ -67,7 +67,7 @@ def main(path):
     except Exception as error:
         traceback.print_exc()
         first = (str(error).strip() or "no message").splitlines()[0]
-        status = "out-of-memory" if "out of memory" in str(error).lower() else "failed"
+        status = "out-of-memory" if lacks_memory(str(error)) else "failed"
         events.send("error", status=status, reason="%s: %s" % (type(error).__name__, first))
         return 1
     events.send("done")

@@ -16,6 +16,22 @@ class Unavailable(Exception):
     """The leg cannot run here. The message says what is missing and what mends it."""
 
 
+LACK_OF_MEMORY = (
+    "out of memory",
+    "oom when allocating",
+    "unable to allocate",
+    "cannot allocate vector",
+    "memory exhausted",
+    "memoryerror",
+    "bad_alloc",
+)
+"""How libraries, R and the C++ below them say that memory did not suffice, in lower case."""
+
+
+def lacks_memory(message):
+    return any(words in message.lower() for words in LACK_OF_MEMORY)
+
+
 class Events:
     """Appends events to a file, each line complete on disk before the next step begins."""
 

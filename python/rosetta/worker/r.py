@@ -1,6 +1,7 @@
 """R in this process, by rpy2: the verbs of a leg's .R file as methods.
 
-rpy2 has traps; they are dealt with here and in r/rosetta.R, and nowhere else:
+rpy2 has traps; those of a running R are dealt with here and in r/rosetta.R, and nowhere else. What is chosen before R starts is chosen where it
+is set up: R and its BLAS in r_toolchain.py, versions of R's packages in r_packages.py, that of rpy2 in environments/r.in.
 
 - R is started not interactive and without anybody's profile: a leg that asks a question gets no answer.
 - rpy2 switches R's check of the C stack off; deep recursion would end in SIGSEGV instead of an R error.
@@ -27,7 +28,7 @@ import types
 
 import numpy as np
 
-from .job import Unavailable
+from .job import Unavailable, lacks_memory
 
 HANDOVER = "rosetta_handover"
 """The module by which arrays pass between this side and reticulate; r/rosetta.R imports it under this name."""
@@ -40,6 +41,9 @@ LARGEST_STACK = 64 * 2**20
 
 INTEGER_LIMIT = 2**31
 
+MISSING = ("packageNotFoundError", "python.builtin.ModuleNotFoundError", "python.builtin.ImportError")
+"""Classes of the condition where a leg's file asks for a package, of R or of Python, that is not there."""
+
 
 class RError(Exception):
     """An error in R code. The first line is `class: message`, the others R's calls."""
@@ -51,7 +55,13 @@ def open_rpy2(job):
         os.environ.setdefault(name, value)
     r = R(os.path.join(job.root, "r", "rosetta.R"))
     r.limit_threads(job.task.threads)
-    return Leg(r, job.file)
+    try:
+        return Leg(r, job.file)
+    except RError as error:
+        first = str(error).splitlines()[0]
+        if first.startswith(MISSING):
+            raise Unavailable("%s (in %s); `rosetta doctor` says what mends it" % (first, sys.executable)) from None
+        raise
 
 
 class Leg:
@@ -156,7 +166,7 @@ class R:
         text, trace, kind = (result[i][0] for i in (1, 2, 3))
         if kind == "interrupt":
             raise KeyboardInterrupt
-        if "cannot allocate" in text or "memory exhausted" in text:
+        if lacks_memory(text):
             raise MemoryError(text)
         raise RError(text + ("\nIn R, innermost call last:\n" + trace if trace else ""))
 

@@ -15,9 +15,14 @@ floats <- function(task) if (task$precision == "fp64") "float64" else "float32"
 #' Threads are TensorFlow's own variables TF_NUM_INTRAOP_THREADS and TF_NUM_INTEROP_THREADS, which the harness has set: the
 #' package starts TensorFlow's context when it is loaded, and in it they are fixed.
 setup <- function(task) {
+  if (task$device == "cuda" && reticulate::py_len(tf$config$list_physical_devices("GPU")) == 0L) {
+    stop("TensorFlow sees no GPU, and would compute on the CPU without a word")
+  }
   tf$config$experimental$enable_tensor_float_32_execution(task$precision == "tf32")
   set_random_seed(task$seed)
   config_set_floatx(floats(task))
+  # Whatever the user's keras.json says.
+  config_set_image_data_format("channels_last")
   config_set_dtype_policy(if (task$precision == "bf16") "mixed_bfloat16" else floats(task))
 }
 

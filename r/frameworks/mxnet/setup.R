@@ -52,10 +52,10 @@ train_in_order <- function(model, x, y, order, before_step = function() NULL) {
 
 predict_in_order <- function(model, x) {
   size <- model$task$batch
+  network <- model$network
+  part <- mx$nd$slice_axis
   starts <- seq(0L, reticulate::py_to_r(x$shape[0L]) - 1L, by = size)
-  parts <- lapply(starts, function(start) {
-    model$network(mx$nd$slice_axis(x, axis = 0L, begin = start, end = start + size))
-  })
+  parts <- lapply(starts, function(start) network(part(x, axis = 0L, begin = start, end = start + size)))
   do.call(mx$nd$concat, c(parts, list(dim = 0L)))$asnumpy()
 }
 
