@@ -14,6 +14,9 @@ SETTINGS = ("profile=smoke", "data=synthetic", "legs=python", "threads=1", "roun
 RECORDS = Path("reports/records/smoke/cpu-fp32")
 PYTHON = [leg for leg in discover() if leg.framework.language == "python"]
 LIVING = [leg for leg in PYTHON if not leg.framework.retired]
+SLOW = ("mlx", "tinygrad")
+"""A picture takes them a tenth of a second."""
+
 CHILDREN = 0.25
 """What the interpreter's own threads may take beside the one thread that a library was given, as a share of the wall time."""
 
@@ -113,8 +116,6 @@ y = leg.place(model, rng.integers(0, 2, len(order)))
 leg.train(model, x, y, order[: task.batch])
 """
 
-SLOW = ("mlx", "tinygrad")
-
 QUEUE = """
 leg.train(model, x, y, order)
 with Clock(lambda: leg.synchronize(model)) as clock:
@@ -159,7 +160,7 @@ def answer(leg, code: str, ran: Path, batch=16) -> list:
 @pytest.mark.parametrize("name", ["jax", "keras-jax", "mxnet-gluon", "mxnet-module", "mlx", "pytorch", "tinygrad"])
 def test_synchronize_waits_for_all_that_is_queued(name, ran):
     """A leg whose queue is full reports no shorter time than its work takes: behind the clock nothing is left to wait for."""
-    # Where a picture takes a tenth of a second, a few are work enough.
+    # A few pictures are work enough for the slow ones.
     clocked, behind, processor = answer(select([f"python/{name}/cnn"])[0], QUEUE, ran, 4 if name in SLOW else 16)
     assert behind < clocked / 4, (clocked, behind)
     # One thread does the work: the clock saw all of it, too.

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import required
 from rosetta import debian, debian_sources, initial, r_packages, r_toolchain, reference
 from rosetta.config import ROOT
 from rosetta.tasks import TASKS
@@ -608,6 +609,8 @@ def test_lack_of_memory_below_r_is_told_from_other_faults():
         "numpy.core._exceptions._ArrayMemoryError: Unable to allocate 7.28 TiB for an array",
         "python.builtin.ResourceExhaustedError: OOM when allocating tensor with shape[1024,1024]",
         "simpleError: cannot allocate vector of size 74505.8 Gb",
+        "simpleError: cannot allocate memory block of size 134217728 Tb",
+        "simpleError: vector memory exhausted (limit reached?)",
         "RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB",
         "std::bad_alloc",
     ):
@@ -740,6 +743,7 @@ def rscript(r, tmp_path_factory):
                 "R has no testthat or lintr: install.packages(c('testthat', 'lintr'))",
             )
         if reason:
+            assert not required("r"), reason
             pytest.skip(reason)
 
     def run(program: str) -> subprocess.CompletedProcess:

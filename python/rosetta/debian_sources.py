@@ -88,17 +88,14 @@ def unpacked(package: str, suite: str, work: Path, log) -> Path:
             "LC_ALL": "C",
         }
         options = {"env": environment, "cwd": work, "stdout": log, "stderr": subprocess.STDOUT, "timeout": SECONDS}
-        for command in (["update"], ["source", "--download-only", "--tar-only", package]):
-            try:
-                if subprocess.run(["apt-get", "-q", *command], **options).returncode:
-                    break
-            except subprocess.TimeoutExpired as error:
-                log.write(f"{error}\n")
-                break
-        else:
-            archive = next(work.glob("*.orig.tar.*"), None)
-            if archive is not None:
-                (work / "source").mkdir()
-                shutil.unpack_archive(archive, work / "source")
-                return next(iter((work / "source").iterdir()))
+        commands = (["update"], ["source", "--download-only", "--tar-only", package])
+        try:
+            fetched = all(subprocess.run(["apt-get", "-q", *words], **options).returncode == 0 for words in commands)
+        except subprocess.TimeoutExpired as error:
+            log.write(f"{error}\n")
+            continue
+        if fetched and (archive := next(work.glob("*.orig.tar.*"), None)):
+            (work / "source").mkdir()
+            shutil.unpack_archive(archive, work / "source")
+            return next(iter((work / "source").iterdir()))
     raise Failed(f"could not be fetched from {' or '.join(mirrors())}")

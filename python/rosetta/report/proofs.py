@@ -39,11 +39,16 @@ def proofs(legs: list[dict]) -> list[Proof]:
     """Every leg and precision that was compared, in the order of the records."""
     found = []
     for leg in legs:
-        differences = leg["proof"]["differences"]
-        for precision in dict.fromkeys(difference["precision"] for difference in differences):
-            mine = [difference for difference in differences if difference["precision"] == precision]
+        for precision, mine in by_precision(leg).items():
             passed = all(difference["passed"] for difference in mine)
             found.append(Proof(leg, precision, nearest(mine, family), passed, verdict(leg["proof"]["status"], passed)))
+    return found
+
+
+def by_precision(leg: dict) -> dict[str, list[dict]]:
+    found = {}
+    for difference in leg["proof"]["differences"]:
+        found.setdefault(difference["precision"], []).append(difference)
     return found
 
 
@@ -67,9 +72,7 @@ def nearest(differences: list[dict], name) -> dict[str, dict]:
 def quantities(leg: dict) -> dict[str, dict[str, dict]]:
     """{quantity: {precision: its difference nearest to the bound}} of one leg, for its details."""
     found = {}
-    differences = leg["proof"]["differences"]
-    for precision in dict.fromkeys(difference["precision"] for difference in differences):
-        mine = [difference for difference in differences if difference["precision"] == precision]
+    for precision, mine in by_precision(leg).items():
         for quantity, difference in nearest(mine, str).items():
             found.setdefault(quantity, {})[precision] = difference
     return found

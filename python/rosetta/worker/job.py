@@ -21,6 +21,8 @@ LACK_OF_MEMORY = (
     "oom when allocating",
     "unable to allocate",
     "cannot allocate vector",
+    "cannot allocate memory block",
+    "cannot allocate buffer",
     "memory exhausted",
     "memoryerror",
     "bad_alloc",
