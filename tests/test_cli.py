@@ -4,7 +4,9 @@ import json
 
 import pytest
 from conftest import SMOKE, records_of, rosetta
+from rosetta import config, environments
 from rosetta.frameworks import discover
+from rosetta.plan import Plan
 
 COMMANDS = ("list", "doctor", "prepare", "setup", "new", "run", "verify", "report", "stone")
 
@@ -32,6 +34,36 @@ def test_doctor_says_how_to_mend_what_is_missing(tmp_path):
     assert found["threads"] >= 1
     assert found["blas"]
     assert found["other_load_percent"] >= 0
+
+
+def leave_marker(workdir, reason):
+    """What a set-up of the environment `julia` leaves, where it is unavailable."""
+    plan = Plan.of(config.load({}))
+    marker = workdir / plan.environment("julia")
+    marker.parent.mkdir(parents=True)
+    made = {"status": "unavailable", "reason": reason, "lock": environments.lock_sha256("julia"), "toolchain": None}
+    marker.write_text(json.dumps({**made, "situation": environments.situation("julia", plan.settings)}))
+
+
+def test_doctor_shows_the_language_before_any_set_up(tmp_path):
+    julia = tmp_path / "julia"
+    julia.write_text('#!/bin/sh\necho "julia version 1.11.2"\n')
+    julia.chmod(0o755)
+    shown = rosetta("doctor", workdir=tmp_path, ROSETTA_JULIA=str(julia), config=("threads=2",)).stdout
+    line = next(line for line in shown.splitlines() if line.startswith("julia: "))
+    assert "version 1.11.2; origin ROSETTA_JULIA" in line
+    assert "threads: 1 of Julia, 2 of BLAS" in line
+
+
+def test_doctor_sends_nobody_to_a_set_up_that_cannot_help(tmp_path, monkeypatch):
+    """What a reason says is to be done first, unless the situation has changed since."""
+    monkeypatch.delenv("JULIA_PKG_SERVER", raising=False)
+    leave_marker(tmp_path, "there is no julia; install Julia 1.10")
+    mends = []
+    for extra in ({}, {"JULIA_PKG_SERVER": "https://mirror"}):
+        found = json.loads(rosetta("doctor", "--json", workdir=tmp_path, **extra).stdout)
+        mends += [leg["mend"] for leg in found["legs"] if leg["leg"] == "julia/base/cnn"]
+    assert mends == ["as it says, then rosetta setup julia", "rosetta setup julia"]
 
 
 def test_doctor_says_ready_after_a_run(smoke):

@@ -6,18 +6,29 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
+import time
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from rosetta import debian_julia, debian_sources, environments, initial, julia_packages, julia_toolchain, reference
+from rosetta import (
+    config,
+    debian_julia,
+    debian_sources,
+    environments,
+    initial,
+    julia_packages,
+    julia_toolchain,
+    reference,
+)
 from rosetta.frameworks import discover
 from rosetta.tasks import TASKS
 from rosetta.worker import julia, proof
 from rosetta.worker.job import Unavailable, change
 
 ROOT = julia_toolchain.ROOT
-VARIABLES = ("ROSETTA_JULIA", "ROSETTA_JULIA_BRIDGE", "PYTHON_JULIACALL_EXE", "PYTHON_JULIACALL_PROJECT")
 
 
 def executable(path, script):
@@ -57,9 +68,8 @@ def juliacall_python(tmp_path, project, installed="0.9.34"):
 @pytest.fixture
 def bare(tmp_path, monkeypatch):
     """A machine with nothing on PATH and no variables set; its bin folder."""
-    for name in VARIABLES:
+    for name in julia_toolchain.VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("ROSETTA_JULIA_PREFIX", str(tmp_path / "prefix"))
@@ -204,11 +214,29 @@ def test_what_a_given_project_lacks_is_named_for_the_legs_that_need_it(bare, tmp
     monkeypatch.setenv("PYTHON_JULIACALL_PROJECT", str(project))
     found = julia_toolchain.provide(str(juliacall_python(tmp_path, project)), tmp_path / "log")
     assert (found["status"], found["missing"]) == ("ready", ["Lux", "Optimisers"])
-    named = {leg.framework.name: leg.framework for leg in discover() if leg.framework.language == "julia"}
-    assert julia_toolchain.lacking(named["base"], found) == ""
-    reason = julia_toolchain.lacking(named["lux"], found)
+    lacking = {leg.name: julia_toolchain.lacking(leg, found) for leg in discover() if leg.framework.language == "julia"}
+    assert lacking["julia/base/cnn"] == ""
+    assert lacking["julia/flux/cnn"] == ""
+    reason = lacking["julia/lux/cnn"]
     assert reason.startswith("Lux needs the Julia packages Lux, Optimisers, which Julia 1.10.4 (PYTHON_JULIACALL_EXE)")
-    assert "rosetta setup julia" in reason
+    assert (
+        "unset PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT, then with a network `rosetta setup julia` fetches"
+        in reason
+    )
+    monkeypatch.delenv("PYTHON_JULIACALL_EXE")
+    monkeypatch.delenv("PYTHON_JULIACALL_PROJECT")
+    leg = next(leg for leg in discover() if leg.name == "julia/lux/cnn")
+    assert "does not have; with a network `rosetta setup julia` fetches" in julia_toolchain.lacking(leg, found)
+
+
+def test_a_leg_needs_the_packages_that_its_own_files_load():
+    legs = [leg for leg in discover() if leg.framework.language == "julia"]
+    loaded = {leg.name: julia_packages.loaded_packages(leg.file) - {"Random", "LinearAlgebra"} for leg in legs}
+    assert loaded["julia/base/rnn"] == set()
+    assert loaded["julia/flux/cnn"] == {"Flux", "Zygote"}
+    assert loaded["julia/flux/resnet50"] == loaded["julia/flux-gru/rnn"] == {"Flux"}
+    assert loaded["julia/lux/rnn"] == {"Lux", "Optimisers", "Zygote"}
+    assert loaded["julia/knet/cnn"] == {"Knet"}
 
 
 def test_a_project_that_lacks_something_gives_way_to_our_own_made_offline(bare, tmp_path, monkeypatch):
@@ -241,6 +269,94 @@ def test_juliacall_is_made_the_version_of_a_given_pythoncall(bare, tmp_path, mon
     assert asked[-1][-1] == "juliacall==0.9.31"
     # The interpreter at hand is the user's: it is not changed.
     assert "install juliacall==0.9.31" in julia_toolchain.match_juliacall(sys.executable, "0.9.31", log)
+
+
+def test_juliacall_is_the_lock_s_again_where_no_project_is_given_any_more(bare, tmp_path, monkeypatch):
+    """juliacall asks juliapkg for a PythonCall of its own version: another one than ours could not be had."""
+    monkeypatch.setattr(julia_toolchain, "unreachable", lambda wanted: "")
+    matched = []
+    monkeypatch.setattr(julia_toolchain, "match_juliacall", lambda python, wanted, log: matched.append(wanted) or "")
+    python = juliacall_python(
+        tmp_path, project_with(tmp_path / "fetched", {"PythonCall": "0.9.34"}), installed="0.9.31"
+    )
+    julia_toolchain.provide(str(python), tmp_path / "log")
+    assert matched == ["0.9.34"]
+
+
+def test_numpy_is_loaded_before_julia_as_in_a_worker(tmp_path):
+    (tmp_path / "numpy.py").touch()
+    (tmp_path / "juliacall.py").write_text("import sys; print('numpy' in sys.modules); sys.exit()\n")
+    command = [sys.executable, "-c", julia_toolchain.CHECK_JULIACALL]
+    code, output = julia_toolchain.Log(tmp_path / "log").run(command, 60, {"PYTHONPATH": str(tmp_path)})
+    assert (code, output) == (0, "True\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "variable"), [("julia", "PYTHON_JULIACALL_EXE"), ("knet", "ROSETTA_JULIA_BRIDGE"), ("r", "R_REPOS")]
+)
+def test_a_variable_that_the_set_up_reads_has_it_done_again(bare, monkeypatch, tmp_path, name, variable):
+    monkeypatch.delenv(variable, raising=False)
+    monkeypatch.delenv("ROSETTA_JULIA_PREFIX")
+    monkeypatch.setattr(environments.toolchain(name), "find", lambda: None)
+    settings, marker = config.load({}), tmp_path / "marker.json"
+    situation = environments.situation(name, settings)
+    marker.write_text(json.dumps({"status": "unavailable", "generation": 1, "situation": situation}))
+    assert environments.generation(name, settings, marker) == 1
+    monkeypatch.setenv(variable, "/j/bin/julia")
+    assert environments.generation(name, settings, marker) == 2
+
+
+def wait_for(condition):
+    end = time.monotonic() + 20
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)
+    return condition()
+
+
+def test_the_log_of_a_set_up_shows_each_line_as_it_comes(tmp_path):
+    log, program = julia_toolchain.Log(tmp_path / "log"), "echo first; echo noise >&2; read _ < go; echo last"
+    os.mkfifo(tmp_path / "go")
+    log.write("")
+    answers = []
+    command = ["/bin/sh", "-c", f"cd '{tmp_path}'; {program}"]
+    setting_up = threading.Thread(target=lambda: answers.append(log.run(command, 60)))
+    setting_up.start()
+    shown = wait_for(lambda: {"first", "noise"} <= set((tmp_path / "log").read_text().splitlines()))
+    (tmp_path / "go").write_text("\n")
+    setting_up.join()
+    assert shown
+    assert answers == [(0, "first\nlast\n")]
+    assert log.last == "noise"
+
+
+def running(pid):
+    """Whether a process is there and no zombie."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def interrupt(condition):
+    """What Ctrl-C does, once a condition holds."""
+    wait_for(condition)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_what_a_set_up_started_ends_with_it(tmp_path, interrupted):
+    """By its timeout or by Ctrl-C: nothing goes on compiling beside what is timed."""
+    log, pid = julia_toolchain.Log(tmp_path / "log"), tmp_path / "pid"
+    command = ["/bin/sh", "-c", f"sleep 300 & echo $! > '{pid}'; wait"]
+    if interrupted:
+        threading.Thread(target=interrupt, args=(lambda: pid.exists() and pid.read_text(),)).start()
+        with pytest.raises(KeyboardInterrupt):
+            log.run(command, 60)
+    else:
+        assert log.run(command, 2) == (124, "")
+        assert "ended after 2 s" in (tmp_path / "log").read_text()
+    assert wait_for(lambda: not running(int(pid.read_text())))
 
 
 def test_manifests_of_both_formats_are_read(tmp_path):
@@ -497,7 +613,7 @@ class FakeJulia:
     """Stands in for the module juliacall: takes lines as Rosetta.answer does, and hands arrays around by their addresses."""
 
     def __init__(self):
-        self.included, self.lines, self.kept = [], [], {}
+        self.included, self.lines, self.kept, self.refused = [], [], {}, None
         self.Main = SimpleNamespace(seval=self.seval)
 
     def seval(self, code):
@@ -511,6 +627,8 @@ class FakeJulia:
         self.lines.append([verb, *fields])
         if verb == "synchronize":
             return "error\tBoundsError: attempt to access 2-element Vector at index [3]"
+        if verb == "load" and fields[-1] == self.refused:
+            return "error\tErrorException: refused"
         if verb == "build":
             name, dtype, shape, source = fields[-4:]
             self.kept[name] = dtype, shape, source
@@ -555,6 +673,24 @@ def test_juliacall_gets_addresses_and_the_arrays_live_as_long_as_the_model(tmp_p
     del placed
     leg.load(model, weights)
     assert ["forget", str(number)] in fake.lines
+
+
+def test_weights_live_until_others_are_loaded(tmp_path, monkeypatch):
+    """A load that fails half-way leaves Julia with arrays of both: both live on."""
+    fake = FakeJulia()
+    monkeypatch.setitem(sys.modules, "juliacall", fake)
+    leg = julia.open_juliacall(job_for(tmp_path / "leg.jl", {"status": "ready", "environment": {}}))
+    arrays = [np.full(3, float(number)) for number in range(4)]
+    alive = [weakref.ref(array) for array in arrays]
+    model = leg.build(task_named("any"), {"a": arrays.pop(0)})
+    leg.load(model, {"a": arrays.pop(0)})
+    assert [array() is not None for array in alive[:2]] == [False, True]
+    fake.refused = f"memory:{arrays[0].ctypes.data}"
+    with pytest.raises(julia.JuliaError, match="refused"):
+        leg.load(model, {"a": arrays.pop(0)})
+    assert [array() is not None for array in alive[:3]] == [False, True, True]
+    leg.load(model, {"a": arrays.pop(0)})
+    assert [array() is not None for array in alive] == [False, False, False, True]
 
 
 IN_PROCESS = """

@@ -33,26 +33,39 @@ def examine(plan: Plan) -> dict:
 
 def environment(plan: Plan, name: str) -> dict:
     """State of an environment by the marker that its set-up left, and the language that is at hand."""
-    module = environments.toolchain(name)
     marker = plan.environment(name)
-    language = module.find() if module else None
+    situation = environments.situation(name, plan.settings)
+    threads = getattr(environments.toolchain(name), "SINGLE", {}).get("JULIA_NUM_THREADS")
+    known = {
+        "language": situation["language"],
+        "threads": f"{threads} of Julia, {plan.settings.threads} of BLAS" if threads else "",
+    }
     if marker.exists():
         made = json.loads(marker.read_text())
-        if made["lock"] == environments.lock_sha256(name, plan.settings.device):
-            mend = f"rosetta setup {name}" if made["reason"] else ""
+        if made["lock"] == situation["lock"]:
+            changed = made["situation"] != situation
             return {
+                **known,
                 "state": made["status"],
                 "reason": made["reason"],
-                "mend": mend,
-                "language": language,
+                "mend": mend(name, made["reason"], changed),
+                "changed": changed,
                 "toolchain": made["toolchain"],
             }
     return {
+        **known,
         "state": "not set up",
         "reason": "its environment has not been made yet",
         "mend": f"rosetta setup {name}",
-        "language": language,
     }
+
+
+def mend(name: str, reason: str, changed: bool) -> str:
+    """The command that mends an environment; unless the situation has changed since, a reason's own way out (behind `; `) comes first."""
+    if not reason or environments.unfit_platform(environments.needs(name).only):
+        return ""
+    command = f"rosetta setup {name}"
+    return command if changed or "; " not in reason else f"as it says, then {command}"
 
 
 def leg_state(plan: Plan, leg: Leg, found: dict) -> dict:
@@ -67,7 +80,7 @@ def leg_state(plan: Plan, leg: Leg, found: dict) -> dict:
             "leg": leg.name,
             "state": "unavailable",
             "reason": reason,
-            "mend": f"rosetta setup {leg.framework.environment}",
+            "mend": mend(leg.framework.environment, reason, found["changed"]),
         }
     return {"leg": leg.name, "state": found["state"], "reason": found["reason"], "mend": found["mend"]}
 
@@ -86,13 +99,15 @@ def show(found: dict, out: Console) -> None:
         markup=False,
     )
     for name, made in found["environments"].items():
-        chain = made.get("toolchain") or {}
+        chain = {**(made["language"] or {}), **(made.get("toolchain") or {})}
         if chain:
             words = [
                 f"{key} {chain[key]}"
                 for key in ("version", "bridge", "optimization", "blas", "kernels", "origin", "warning")
                 if chain.get(key)
             ]
+            if made["threads"]:
+                words.append(f"threads: {made['threads']}")
             if packages := chain.get("packages"):
                 words.append("packages " + ", ".join(f"{package} {version}" for package, version in packages.items()))
             if missing := chain.get("missing"):

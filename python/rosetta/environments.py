@@ -95,6 +95,7 @@ def generation(name: str, settings: Settings, marker: Path) -> int:
 def situation(name: str, settings: Settings) -> dict:
     """The cheap facts that an environment depends on: when they change, it is made again."""
     module = toolchain(name)
+    variables = getattr(module, "VARIABLES", ())
     return {
         "lock": lock_sha256(name, settings.device),
         "needs": repr(needs(name)),
@@ -103,6 +104,7 @@ def situation(name: str, settings: Settings) -> dict:
         "device": settings.device,
         "python": sys.version.split()[0],
         "language": module.find() if module else None,
+        **{variable: os.environ[variable] for variable in variables if os.environ.get(variable)},
     }
 
 
@@ -143,7 +145,7 @@ def provide(name: str, settings: Settings, say: Callable[[str], None] = print) -
 def lacking(leg: Leg, found: dict) -> str:
     """What a leg needs of its language that an environment's toolchain does not have, with the way out; empty where it has all."""
     chain = found["toolchain"] or {}
-    return toolchain(leg.framework.environment).lacking(leg.framework, chain) if chain.get("missing") else ""
+    return toolchain(leg.framework.environment).lacking(leg, chain) if chain.get("missing") else ""
 
 
 def provide_python(name: str, settings: Settings, log, say: Callable[[str], None]) -> tuple[str, str]:

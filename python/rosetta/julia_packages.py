@@ -42,6 +42,14 @@ def wanted_packages(project: Path, device: str) -> Wanted:
     return Wanted(table["compat"]["julia"], {name: (uuid, table["compat"][name]) for name, uuid in named.items()})
 
 
+def loaded_packages(file: Path) -> set[str]:
+    """The packages that a leg's file loads, itself or by the files that it includes."""
+    text = file.read_text()
+    lines = re.findall(r"^(?:using|import) ([\w, ]+)", text, re.MULTILINE)
+    included = re.findall(r'^include\("(.+)"\)', text, re.MULTILINE)
+    return set(re.findall(r"\w+", " ".join(lines))).union(*(loaded_packages(file.parent / path) for path in included))
+
+
 def installed_packages(project: str | Path) -> dict[str, str]:
     """{name: version} in the Manifest of a project, the packages that its own depend on included; empty where it has none."""
     folder = Path(project) if Path(project).is_dir() else Path(project).parent

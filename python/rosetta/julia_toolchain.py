@@ -11,6 +11,7 @@ Environment variables:
     ROSETTA_JULIA_BRIDGE: `juliacall` or `julia`, to allow only this bridge.
     PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT: a Julia and a project with PythonCall; juliapkg is then left out. Where that project
         lacks what an environment wants, the environment's own project is made offline, from the packages that this Julia has already.
+    JULIA_PKG_SERVER, JULIA_DEPOT_PATH, OPENBLAS_CORETYPE: Julia's own and OpenBLAS's.
 """
 
 import hashlib
@@ -20,19 +21,36 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
-from rosetta import debian_julia, network
-from rosetta.frameworks import Framework
+from rosetta import debian_julia, isolation, network
+from rosetta.frameworks import Leg
 from rosetta.indexes import uv_environment
-from rosetta.julia_packages import BRIDGE_PACKAGE, Wanted, direct_packages, installed_packages, wanted_packages
+from rosetta.julia_packages import (
+    BRIDGE_PACKAGE,
+    Wanted,
+    direct_packages,
+    installed_packages,
+    loaded_packages,
+    wanted_packages,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
 WANTS = "project"
 """The field of environments.toml that says which packages legs want."""
+
+GIVEN = ("PYTHON_JULIACALL_EXE", "PYTHON_JULIACALL_PROJECT")
+
+VARIABLES = (
+    *("ROSETTA_JULIA", "ROSETTA_JULIA_PREFIX", "ROSETTA_JULIA_BRIDGE", *GIVEN),
+    *("JULIA_PKG_SERVER", "JULIA_DEPOT_PATH", "OPENBLAS_CORETYPE"),
+)
+"""What the set-up reads: where one of them changes, it has to be done again."""
 
 OLDEST = (1, 5)
 """What julia/ is written for; juliacall needs 1.10.3 and says so itself."""
@@ -87,39 +105,62 @@ class Log:
     def __init__(self, target):
         self.target = target
         self.last = ""
+        self.lock = threading.Lock()
 
     def write(self, text: str) -> None:
-        if hasattr(self.target, "write"):
-            self.target.write(text)
-            self.target.flush()
-        else:
-            with open(self.target, "a") as file:
-                file.write(text)
+        with self.lock:
+            if hasattr(self.target, "write"):
+                self.target.write(text)
+                self.target.flush()
+            else:
+                with open(self.target, "a") as file:
+                    file.write(text)
 
     def run(self, command: list[str], seconds: float, environment: dict | None = None) -> tuple[int, str]:
-        """Runs a command; (exit code, standard output). A timeout gives the code 124."""
+        """Runs a command, with its lines in the log as they come; (exit code, standard output). A timeout gives the code 124.
+
+        Where it is ended, by the timeout or by whatever ends this process, so is all that it started: Julia's own processes compile.
+        """
         self.write("$ " + " ".join(command) + "\n")
         try:
-            done = subprocess.run(
+            process = subprocess.Popen(
                 command,
                 env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL,
-                capture_output=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
-                timeout=seconds,
+                start_new_session=True,
             )
-        except subprocess.TimeoutExpired:
-            self.write(f"ended after {seconds:.0f} s\n")
-            return 124, ""
         except OSError as error:
             self.write(f"{error}\n")
             return 127, ""
-        self.write(done.stdout + done.stderr)
-        self.last = next(
-            (line.strip() for line in reversed((done.stdout + done.stderr).splitlines()) if line.strip()), ""
-        )
-        return done.returncode, done.stdout
+        end = time.monotonic() + seconds
+        output, errors = [], []
+        readers = [
+            threading.Thread(target=self.follow, args=(stream, lines), daemon=True)
+            for stream, lines in ((process.stdout, output), (process.stderr, errors))
+        ]
+        for reader in readers:
+            reader.start()
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.write(f"ended after {seconds:.0f} s\n")
+            code = 124
+        finally:
+            isolation.end(process)
+        for reader in readers:
+            reader.join(max(end - time.monotonic(), 1))
+        self.last = next((line.strip() for line in reversed(output + errors) if line.strip()), "")
+        return code, "".join(output)
+
+    def follow(self, stream, lines: list[str]) -> None:
+        with stream:
+            for line in stream:
+                self.write(line)
+                lines.append(line)
 
 
 def provide(python: str | None, log, project: str = "Project.toml", device: str = "cpu") -> dict:
@@ -158,19 +199,23 @@ def unavailable(reason: str) -> dict:
     return {"status": "unavailable", "reason": reason}
 
 
-def lacking(framework: Framework, found: dict) -> str:
-    """Which packages of a framework a toolchain does not have, and the way out; empty where it has all of them."""
-    missing = [name for name in framework.libraries if name in found["missing"]]
+def lacking(leg: Leg, found: dict) -> str:
+    """Which packages that a leg loads a toolchain does not have, and the way out; empty where it has all of them."""
+    missing = sorted(loaded_packages(leg.file) & set(found["missing"]))
     if not missing:
         return ""
     where = f"Julia {found['version']} ({found['origin']})" + (
         f", project {found['project']}" if found.get("project") else ""
     )
     why = f": {found['note']}" if found.get("note") else ""
-    return f"{framework.title} needs the Julia packages {', '.join(missing)}, which {where} does not have{why}; {WAY_OUT_OF_LACKING}"
-
-
-WAY_OUT_OF_LACKING = "with a network `rosetta setup julia knet` fetches them; without one name a Julia and a project that have them (docs/julia.md)"
+    # While these are set, juliapkg is left out, whether or not there is a network.
+    held = [name for name in GIVEN if os.environ.get(name)]
+    held += ["ROSETTA_JULIA_BRIDGE"] if os.environ.get("ROSETTA_JULIA_BRIDGE") == "julia" else []
+    first = f"unset {' and '.join(held)}, then " if held else ""
+    return (
+        f"{leg.framework.title} needs the Julia packages {', '.join(missing)}, which {where} does not have{why}; {first}with a network "
+        f"`rosetta setup {leg.framework.environment}` fetches them; without one name a Julia and a project that have them (docs/julia.md)"
+    )
 
 
 def home(python: str | None, project: str) -> Path:
@@ -185,11 +230,11 @@ def with_juliacall(python: str | None, folder: Path, wanted: Wanted, log: Log) -
     if python is None:
         return None, "there is no Python environment with juliacall"
     environment = {**SINGLE, "PYTHON_JULIACALL_STARTUP_FILE": "no", "JULIA_CONDAPKG_BACKEND": "Null"}
-    given = [name for name in ("PYTHON_JULIACALL_EXE", "PYTHON_JULIACALL_PROJECT") if os.environ.get(name)]
+    given = [name for name in GIVEN if os.environ.get(name)]
     if len(given) == 1:
         return (
             None,
-            f"{given[0]} is set without its partner: juliacall wants PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT",
+            f"{given[0]} is set without its partner: juliacall wants {' and '.join(GIVEN)}",
         )
     if given:
         origin, chosen, reason = "PYTHON_JULIACALL_EXE", given_project(folder, wanted, log), ""
@@ -198,8 +243,10 @@ def with_juliacall(python: str | None, folder: Path, wanted: Wanted, log: Log) -
     if reason:
         return None, reason
     environment.update(chosen)
-    project = environment.get("PYTHON_JULIACALL_PROJECT", "")
-    if project and (reason := match_juliacall(python, installed_packages(project).get(BRIDGE_PACKAGE), log)):
+    # juliapkg makes the PythonCall that is wanted; juliacall may be another one since a project was given.
+    project, bounds = environment.get("PYTHON_JULIACALL_PROJECT"), wanted.packages[BRIDGE_PACKAGE][1]
+    bridge = installed_packages(project).get(BRIDGE_PACKAGE) if project else bounds.removeprefix("=")
+    if reason := match_juliacall(python, bridge, log):
         return None, reason
     code, output = log.run([python, "-c", CHECK_JULIACALL, str(HALF)], DOWNLOAD_SECONDS, environment)
     lines = [line for line in output.splitlines() if line.startswith("ROSETTA ")]
@@ -311,7 +358,8 @@ def match_juliacall(python: str, wanted: str | None, log: Log) -> str:
 HALF = ROOT / "julia" / "rosetta.jl"
 
 CHECK_JULIACALL = """
-import json, sys, juliacall
+# NumPy first, as in a worker: where its libraries and Julia's clash, it shows here.
+import json, sys, numpy, juliacall
 jl = juliacall.Main
 # What is not compiled yet is compiled now, not while something is timed.
 jl.seval("import Pkg; try Pkg.precompile() catch failure; showerror(stderr, failure); println(stderr) end")

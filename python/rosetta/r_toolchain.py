@@ -15,6 +15,9 @@ WANTS = "packages"
 BUILD = {"RPY2_CFFI_MODE": "ABI"}
 """Variables while the packages of the environment are installed: rpy2 then needs neither a compiler nor R itself."""
 
+VARIABLES = ("ROSETTA_R", "R_REPOS", "ROSETTA_R_LIBRARY", "R_LIBS")
+"""What the set-up reads: where one of them changes, it has to be done again."""
+
 PACKAGES = ("r-base-core", "libopenblas0-pthread")
 ELSEWHERE = (
     "R is missing; install R 4 with OpenBLAS (conda install -c conda-forge r-base, or r-project.org) and put it on PATH"

@@ -1,7 +1,7 @@
 """Julia from Python: in this process through juliacall, or as a `julia` process of its own behind a pipe.
 
 Both bridges send the same requests, one line of tab-separated fields each, to `julia/rosetta.jl`; they differ only in
-how a line and an array travel. docs/julia.md describes the protocol.
+how a line and an array travel. docs/julia.md describes the protocol. Written for PythonCall and juliacall 0.9.34.
 """
 
 import atexit
@@ -63,6 +63,8 @@ class Leg:
     def load(self, model, weights):
         model.owned.append({name: readable(array) for name, array in weights.items()})
         self._ask("load", model.number, arrays=model.owned[-1])
+        # Not before: of a load that failed, Julia may have some of the old arrays and some of the new.
+        del model.owned[:-1]
 
     def place(self, model, array):
         placed = self._handle()
