@@ -16,6 +16,7 @@ import psutil
 import pytest
 from conftest import SMOKE, core, pipeline, records_of, required, rosetta, snakemake, variables
 from rosetta import config, environments, prepare, records
+from rosetta.frameworks import select
 from rosetta.plan import Plan
 from rosetta.tasks import TASKS
 
@@ -120,6 +121,30 @@ def test_the_same_algorithm_in_three_languages_has_the_same_losses(smoke):
     assert len(ready) >= 2
     for other in losses[1:]:
         np.testing.assert_allclose(other, losses[0], rtol=1e-4)
+
+
+TWINS = {"r/keras": "python/keras-tensorflow", "r/mxnet": "python/mxnet-gluon"}
+"""The same library below two languages, with the same seed."""
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_a_library_computes_the_same_from_r_and_from_python(name, workdir):
+    """Not close but equal, digit by digit: every step's loss, with the dropout of the cnn, too."""
+    pairs = [
+        (workdir / RECORDS / name / task / "round-1.json", workdir / RECORDS / TWINS[name] / task / "round-1.json")
+        for task in ("cnn", "rnn")
+    ]
+    for from_r, _ in pairs:
+        found = records.read(from_r)
+        if found["status"] == "unavailable" and not required(select([f"{name}/rnn"])[0].framework.environment):
+            pytest.skip(found["reason"])
+    config = (*SMOKE[:-1], f"{SMOKE[-1]},{TWINS[name]}")
+    done = snakemake(*(str(twin.relative_to(workdir)) for _, twin in pairs), workdir=workdir, config=config)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for pair in pairs:
+        from_r, from_python = ([p.get("losses") for p in records.read(file)["phases"]] for file in pair)
+        assert any(from_python)
+        assert from_r == from_python
 
 
 def test_snakemake_makes_its_own_report_of_the_results(smoke, tmp_path):
