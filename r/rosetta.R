@@ -1,6 +1,6 @@
 # The R half of the contract: what python/rosetta/worker/r.py calls in R.
 
-# quit() would end the process with code 0, as if all were well.
+#' quit() would end the process with code 0, as if all were well.
 forbid_quit <- function() {
   refuse <- function(...) stop("quit() was called; a leg may not end its process", call. = FALSE)
   for (name in c("quit", "q")) {
@@ -58,6 +58,7 @@ traceback_lines <- function(calls, most = 20L) {
   utils::tail(lines, most)
 }
 
+#' One call of a traceback: file, line, and the first line of its text.
 call_line <- function(call) {
   place <- attr(call, "srcref")
   text <- deparse(call, width.cutoff = 120L, nlines = 1L)[1L]
@@ -78,6 +79,7 @@ package_versions <- function() {
   vapply(own, function(name) as.character(utils::packageVersion(name)), "")
 }
 
+#' `value`, or `otherwise` where there is none; in base R since 4.4.
 `%||%` <- function(value, otherwise) if (is.null(value)) otherwise else value
 
 # Arrays of a leg that drives a Python library: they stay Python's, and R holds references.
@@ -92,6 +94,7 @@ hand_back <- function(value) {
   invisible(NULL)
 }
 
+#' TRUE where a value is Python's and stays so: it is handed back by reference.
 is_python <- function(value) inherits(value, "python.builtin.object")
 
 #' From 1.43 on, reticulate's finalizer takes Python's lock on the main thread at the end and never gives it back, while rpy2's

@@ -754,11 +754,14 @@ def rscript(r, tmp_path_factory):
 
 
 def test_r_s_own_functions_by_testthat(rscript):
-    """tests/testthat: what r/rosetta.R and the layers of base R promise, in R's own words."""
+    """tests/testthat: what r/rosetta.R, the layers of base R and the helpers of the other legs promise, in R's own words."""
     done = rscript("testthat::test_dir('tests/testthat', stop_on_failure = TRUE)")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
 
 
 def test_r_files_are_written_in_one_style(rscript):
-    done = rscript("found <- lintr::lint_dir('r'); print(found); quit(status = length(found) > 0)")
+    done = rscript(
+        "options(lintr.linter_file = normalizePath('r/.lintr'));"
+        "found <- c(lintr::lint_dir('r'), lintr::lint_dir('tests/testthat')); print(found); quit(status = length(found) > 0)"
+    )
     assert done.returncode == 0, done.stdout[-3000:]

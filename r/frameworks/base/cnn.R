@@ -24,6 +24,7 @@ from_canonical <- function(weights) {
   weights
 }
 
+#' The other way round.
 to_canonical <- function(weights) {
   for (name in paste0("conv", 1:4, ".weight")) {
     kernel <- weights[[name]]
@@ -120,6 +121,7 @@ backward <- function(model, f, d) {
   g
 }
 
+#' v <- momentum v + g; w <- w - rate v, PyTorch's form.
 sgd <- function(model, gradients) {
   task <- model$task
   for (name in names(gradients)) {

@@ -33,6 +33,8 @@ gathers <- function(size, batch) {
   )
 }
 
+#' Patches [channels * 9, pixels] of pictures [channels, pixels]: one gather of
+#' columns; `gather` [9, pixels] is one of those that gathers() makes.
 patches <- function(x, gather) {
   x <- cbind(x, 0)[, gather]
   dim(x) <- c(length(x) / ncol(gather), ncol(gather))
@@ -54,14 +56,18 @@ pool_winner <- function(x) {
   seq_len(windows) + (max.col(x, "first") - 1L) * windows
 }
 
+#' Gradient [channels, 4 n] of a pooling layer's input, d [channels, n] of its output:
+#' all of it goes to the winner that pool_winner() found.
 pool_back <- function(d, winner) {
   back <- matrix(0, nrow(d), ncol(d) * 4L)
   back[winner] <- d
   back
 }
 
+#' Inverted dropout for an array like `x`: 0 with probability `rate`, else 1 / (1 - rate).
 dropout_mask <- function(x, rate) (runif(length(x)) >= rate) / (1 - rate)
 
+#' Sums over the columns of d [n, samples], by BLAS: what a bias gets of a gradient.
 row_sums <- function(d) drop(d %*% rep(1, ncol(d)))
 
 #' Mean softmax cross-entropy of scores [classes, n], and its gradient.

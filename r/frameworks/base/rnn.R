@@ -11,6 +11,7 @@ source("layers.R", local = TRUE)
 # R has no float32: every task$precision is computed in double. The canonical
 # layout as R sees it, [in, out] and [dim, vocabulary], is the one to compute in.
 
+#' The logistic function, elementwise.
 sigmoid <- function(x) 1 / (1 + exp(-x))
 
 # Build -----------------------------------------------------------------------

@@ -6,6 +6,7 @@
 # the dots. (application_resnet50() is another one: its stride sits in the 1x1, and its convolutions have biases.)
 source("setup.R", local = TRUE)
 
+#' A convolution without bias and its batch norm, both under their canonical names.
 convolution <- function(x, names, width, size = 1, stride = 1) {
   padded <- pad(x, size, stride)
   padded$x |>
@@ -19,6 +20,7 @@ pad <- function(x, size, stride) {
   list(x = layer_zero_padding_2d(x, as.integer(size %/% 2)), padding = "valid")
 }
 
+#' 1x1, 3x3 (it has the stride, as in torchvision), 1x1; the shortcut is projected where shapes differ.
 bottleneck <- function(x, name, width, stride) {
   shortcut <- x
   if (x$shape[[4L]] != 4 * width) {
@@ -30,6 +32,7 @@ bottleneck <- function(x, name, width, stride) {
   layer_add(list(y, shortcut)) |> layer_activation_relu()
 }
 
+#' Pictures [n, 224, 224, 3] to features [n, 2048].
 resnet50 <- function() {
   pictures <- keras_input(c(224L, 224L, 3L))
   x <- convolution(pictures, c("conv1", "bn1"), 64, 7, 2) |> layer_activation_relu()

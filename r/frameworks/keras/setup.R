@@ -10,6 +10,7 @@ python_arrays <- TRUE
 tf <- reticulate::import("tensorflow", convert = FALSE)
 np <- reticulate::import("numpy", convert = FALSE)
 
+#' TensorFlow's name of the type that weights and pictures have: bf16 keeps them in float32 too.
 floats <- function(task) if (task$precision == "fp64") "float64" else "float32"
 
 #' Threads are TensorFlow's own variables TF_NUM_INTRAOP_THREADS and TF_NUM_INTEROP_THREADS, which the harness has set: the
@@ -54,6 +55,7 @@ training_step <- function(model, task, before_update = function(optimizer) NULL)
   tensorflow::tf_function(step, autograph = FALSE, jit_compile = xla)
 }
 
+#' The traced forward pass, dropout off: scores [batch, classes], or features, of one batch.
 forward_pass <- function(model, task) {
   xla <- (task$device == "cuda") != (task$name == "rnn")
   tensorflow::tf_function(function(x) model(x, training = FALSE), autograph = FALSE, jit_compile = xla)
@@ -66,12 +68,14 @@ train_in_order <- function(model, x, y, order) {
   tf$stack(losses)
 }
 
+#' Scores [n, classes], or features, of all samples, a batch at a time.
 predict_in_order <- function(model, x) {
   count <- reticulate::py_len(x) %/% model$task$batch
   parts <- reticulate::iterate(tf$split(x, as.integer(count)), model$forward)
   tf$cast(tf$concat(parts, axis = 0L), floats(model$task))
 }
 
+#' Waits until TensorFlow's devices have done what was queued.
 synchronize <- function(model) {
   tf$test$experimental$sync_devices()
   invisible(NULL)

@@ -38,6 +38,7 @@ CNN <- reticulate::PyClass("CNN", inherit = gluon$HybridBlock, defs = list(
   }
 ))
 
+#' The parameter that the canonical `name` stands for.
 parameter <- function(model, name) {
   parts <- strsplit(name, ".", fixed = TRUE)[[1L]]
   model$network[[parts[1L]]][[parts[2L]]]

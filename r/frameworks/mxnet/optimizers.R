@@ -44,6 +44,7 @@ double_sgd <- function(task) {
   DoubleSGD(learning_rate = task$learning_rate)
 }
 
+#' w -= rate m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + epsilon): the reference's form, all in double.
 double_adam <- function(task) {
   steps <- new.env()
   DoubleAdam <- reticulate::PyClass("DoubleAdam", inherit = mx$optimizer$Optimizer, defs = list(

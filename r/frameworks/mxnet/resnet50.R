@@ -8,6 +8,7 @@ source("setup.R", local = TRUE)
 
 norm_names <- c(weight = "gamma", bias = "beta", running_mean = "running_mean", running_var = "running_var")
 
+#' A convolution without bias, padded symmetrically.
 convolution <- function(width, size, width_in, stride = 1L) {
   nn$Conv2D(width, size, stride, padding = size %/% 2L, use_bias = FALSE, in_channels = width_in)
 }
@@ -60,6 +61,7 @@ ResNet50 <- reticulate::PyClass("ResNet50", inherit = gluon$HybridBlock, defs = 
   }
 ))
 
+#' `blocks` bottlenecks in a row; the first has the stride and projects its shortcut.
 stage <- function(width_in, width, blocks, stride) {
   layers <- nn$HybridSequential()
   layers$add(Bottleneck(width_in, width, stride))

@@ -28,6 +28,7 @@ RNN <- reticulate::PyClass("RNN", inherit = gluon$HybridBlock, defs = list(
   }
 ))
 
+#' The parameter that the canonical `name` stands for.
 parameter <- function(model, name) {
   parts <- strsplit(own_names[[name]], ".", fixed = TRUE)[[1L]]
   model$network[[parts[1L]]][[parts[2L]]]

@@ -9,6 +9,7 @@ mx <- reticulate::import("mxnet", convert = FALSE)
 gluon <- mx$gluon
 nn <- gluon$nn
 
+#' MXNet's name of the type that weights and pictures have.
 floats <- function(task) if (task$precision == "fp64") "float64" else "float32"
 
 #' Threads are OpenMP's, whose number MXNet reads from OMP_NUM_THREADS when it is imported: the harness has set it.
@@ -21,6 +22,7 @@ prepare <- function(network, task) {
   network
 }
 
+#' Puts a canonical array into a parameter, in the task's type.
 set_parameter <- function(parameter, array, task) parameter$set_data(mx$nd$array(array, dtype = floats(task)))
 
 #' The array of a parameter, as NumPy's: objects of a class made here convert, MXNet's own do not.
@@ -50,6 +52,7 @@ train_in_order <- function(model, x, y, order, before_step = function() NULL) {
   do.call(mx$nd$concat, c(losses, list(dim = 0L)))$asnumpy()
 }
 
+#' Scores [n, classes], or features, of all samples, a batch at a time, as NumPy's array.
 predict_in_order <- function(model, x) {
   size <- model$task$batch
   network <- model$network
@@ -59,6 +62,7 @@ predict_in_order <- function(model, x) {
   do.call(mx$nd$concat, c(parts, list(dim = 0L)))$asnumpy()
 }
 
+#' Waits until MXNet's engine has done what was queued.
 synchronize <- function(model) {
   mx$nd$waitall()
   invisible(NULL)

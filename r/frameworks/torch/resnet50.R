@@ -6,6 +6,7 @@
 # only in R's lists: nn_sequential() names its parts from 0.
 source("setup.R", local = TRUE)
 
+#' A convolution without bias, padded symmetrically.
 convolution <- function(width_in, width, size = 1, stride = 1) {
   nn_conv2d(width_in, width, size, stride = stride, padding = size %/% 2, bias = FALSE)
 }
@@ -32,6 +33,7 @@ Bottleneck <- nn_module(
   }
 )
 
+#' `blocks` bottlenecks in a row; the first has the stride and projects its shortcut.
 stage <- function(width_in, width, blocks, stride) {
   others <- lapply(seq_len(blocks - 1), function(block) Bottleneck(4 * width, width, 1))
   do.call(nn_sequential, c(list(Bottleneck(width_in, width, stride)), others))

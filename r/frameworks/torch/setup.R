@@ -3,12 +3,14 @@
 
 library(torch)
 
+#' Sets threads and seed; the device that the task computes on.
 setup <- function(task) {
   torch_set_num_threads(task$threads)
   torch_manual_seed(task$seed)
   torch_device(task$device)
 }
 
+#' The type that weights and pictures have.
 floats <- function(task) if (task$precision == "fp64") torch_float64() else torch_float32()
 
 #' A canonical array, whose dimensions R has reversed, as a tensor in its own order.
@@ -42,6 +44,7 @@ batches <- function(model, order) {
   })
 }
 
+#' One pass over the samples at the positions `order`; the losses are read when every step has been queued.
 train_in_order <- function(model, x, y, order) {
   model$network$train()
   losses <- lapply(batches(model, order), function(batch) {
@@ -54,11 +57,13 @@ train_in_order <- function(model, x, y, order) {
   array_of(torch_stack(losses))
 }
 
+#' Scores [classes, n], or features, of all samples, a batch at a time, as an R array.
 predict_in_order <- function(model, x) {
   model$network$eval()
   with_no_grad(array_of(torch_cat(lapply(x$split(model$task$batch), model$network))))
 }
 
+#' Waits for the GPU's stream; on a CPU libtorch does not queue.
 synchronize <- function(model) {
   if (model$task$device == "cuda") cuda_synchronize()
   invisible(NULL)
