@@ -157,7 +157,10 @@ def answer(leg, code: str, ran: Path, batch=16) -> list:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-@pytest.mark.parametrize("name", ["jax", "keras-jax", "mxnet-gluon", "mxnet-module", "mlx", "pytorch", "tinygrad"])
+@pytest.mark.parametrize(
+    "name",
+    ["jax", "keras-jax", "keras-tensorflow", "mxnet-gluon", "mxnet-module", "mlx", "pytorch", "tensorflow", "tinygrad"],
+)
 def test_synchronize_waits_for_all_that_is_queued(name, ran):
     """A leg whose queue is full reports no shorter time than its work takes: behind the clock nothing is left to wait for."""
     # A few pictures are work enough for the slow ones.

@@ -317,6 +317,35 @@ def test_kernels_and_overhead_are_those_of_the_median_epoch():
     assert (it.step, it.overhead, it.kernels) == pytest.approx((0.4, 0.3, 0.25))
 
 
+def test_how_many_cores_a_leg_used_is_shown_beside_those_it_was_given(tmp_path):
+    """3.0 processor seconds in 2.0 s, then 4.0 in 2.0, then 2.0 in 2.0: one and a half cores at the median."""
+    spent = iter([3.0, 4.0, 2.0])
+
+    def busy(run):
+        for phase in run["phases"]:
+            if phase["phase"] == "epoch":
+                phase["processor_seconds"] = next(spent)
+
+    leg = edit(with_epochs("python/numpy/cnn", [[2.0, 2.0, 2.0]]), busy)
+    assert results.row(leg)["cores_used"] == pytest.approx(1.5)
+    assert "1.50 of the 2 it was given" in written([leg], tmp_path)[0]
+    other = sample.good("python/pytorch/cnn")
+    other = edit(other, lambda run: [phase.pop("processor_seconds", None) for phase in run["phases"]])
+    assert math.isnan(results.row(other)["cores_used"])
+
+
+def test_the_paste_able_summary_has_what_the_page_has(tmp_path):
+    """The best of each language, what differences are made of, and the figures of 2018, marked as such."""
+    legs = [sample.good(f"{name}/cnn") for name in ("python/numpy", "python/pytorch", "r/base")]
+    _, text = written(legs, tmp_path)
+    assert text.index("## The best of each language") < text.index("## What the differences are made of")
+    published_part = text[text.index("## Published in 2018, not measured here") :]
+    assert "never ranked with today's" in published_part
+    assert re.search(
+        r"\| PyTorch \| Python \| K80 \| 169 \| 2,959 \| .*python/pytorch/cnn, cpu, fp32.*README.md", published_part
+    )
+
+
 @pytest.mark.parametrize("task", ["cnn", "rnn"])
 def test_losses_of_the_same_library_are_compared_with_dropout_too(task):
     python, r = sample.good(f"python/mxnet-gluon/{task}"), sample.good(f"r/mxnet/{task}")

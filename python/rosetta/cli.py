@@ -56,6 +56,8 @@ def plain_errors():
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
+        if not workdir().is_dir():
+            raise Typo(f"ROSETTA_WORKDIR: there is no folder {workdir()}; make it, or unset the variable")
         os.chdir(workdir())
         yield
     except (ConfigError, Typo) as error:

@@ -40,6 +40,7 @@ COLUMNS = (
         "outer_seconds",
         "final_loss",
         "utilisation",
+        "cores_used",
         "energy_joules",
         "other_load_percent",
         "data_statement",
@@ -97,6 +98,7 @@ def row(leg: dict) -> dict:
         "outer_seconds": middle(run["outer_seconds"] for run in rounds),
         "final_loss": final_loss(rounds),
         "utilisation": kernel_seconds(rounds) / epoch if epoch > 0 else math.nan,
+        "cores_used": cores_used(rounds),
         "energy_joules": middle(run.get("energy_joules") for run in rounds),
         "other_load_percent": max(known(run.get("other_load_percent") for run in leg["rounds"]), default=math.nan),
         "data_statement": run["data"]["statement"],
@@ -196,6 +198,16 @@ def kernel_seconds(rounds: list[dict]) -> float:
     """
     return middle(
         run["utilisation"] * min(phase_seconds(run, "epoch")) for run in rounds if run["utilisation"] is not None
+    )
+
+
+def cores_used(rounds: list[dict]) -> float:
+    """Processor seconds of all threads for each second of an epoch, the median over all epochs: 1 where a single thread worked."""
+    epochs = (phase for run in rounds for phase in run["phases"] if phase["phase"] == "epoch")
+    return middle(
+        phase["processor_seconds"] / phase["seconds"]
+        for phase in epochs
+        if "processor_seconds" in phase and phase["seconds"] > 0
     )
 
 
