@@ -102,7 +102,10 @@ def test_wrong_words_are_usage_errors_of_one_line(tmp_path, arguments, config, w
 def test_a_working_folder_that_is_not_there_is_said(tmp_path):
     done = rosetta("list", workdir=tmp_path / "nowhere")
     assert done.returncode == 2
-    assert done.stderr == f"rosetta: ROSETTA_WORKDIR: there is no folder {tmp_path / 'nowhere'}; make it, or unset the variable\n"
+    assert (
+        done.stderr
+        == f"rosetta: ROSETTA_WORKDIR: there is no folder {tmp_path / 'nowhere'}; make it, or unset the variable\n"
+    )
 
 
 def test_run_shows_losses_and_writes_records(tmp_path):
