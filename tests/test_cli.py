@@ -1,5 +1,6 @@
 """The command line: what it says, and the exit codes that scripts use."""
 
+import importlib.metadata
 import json
 
 import pytest
@@ -119,6 +120,22 @@ def test_run_shows_losses_and_writes_records(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "no record of r/base/cnn" in done.stderr
     assert (tmp_path / "reports/summary.html").exists()
+
+
+def test_legs_run_in_the_interpreter_at_hand_with_what_it_can_import(tmp_path):
+    """deployment: current. Nothing is made; a cluster's modules put packages on PYTHONPATH, and those count."""
+    config = ("profile=smoke", "data=synthetic", "rounds=1", "deployment=current")
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    (modules / "chainer.py").write_text("raise ImportError('the chainer of this cluster is broken')\n")
+    done = rosetta("run", "python/numpy/rnn", workdir=tmp_path, config=config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = json.loads((records_of(tmp_path, config) / "python/numpy/rnn.json").read_text())["rounds"]
+    assert run["provenance"]["lock_sha256"] == ""
+    assert run["versions"]["numpy"] == importlib.metadata.version("numpy")
+    done = rosetta("verify", "python/chainer/cnn", workdir=tmp_path, config=config, PYTHONPATH=str(modules))
+    assert done.returncode != 0
+    assert "the chainer of this cluster is broken" in done.stdout
 
 
 def test_an_impossible_device_is_unsupported_with_exit_code_3(smoke):

@@ -59,6 +59,17 @@ def test_every_leg_has_its_file_and_a_locked_environment():
             assert lock_sha256(leg.framework.environment)
 
 
+def test_a_leg_for_a_gpu_has_an_environment_with_its_libraries():
+    """A lock for CPUs on a GPU would fail at the first step. Julia's CUDA.jl and R's libtorch bring their own libraries."""
+    from rosetta.environments import REQUIREMENTS
+
+    own = {"julia", "knet", "rtorch"}
+    for leg in discover():
+        name = leg.framework.environment
+        if "cuda" in leg.framework.devices and not leg.framework.retired and name not in own:
+            assert list(REQUIREMENTS.glob(f"{name}-cuda1[23].lock")), f"{leg.name}: {name}"
+
+
 def test_conda_users_get_the_same_packages():
     """environment.yml names everything that the harness's locked requirements name."""
     import re

@@ -204,6 +204,16 @@ def test_threads_are_set_for_every_library():
     assert (environment["CUDA_VISIBLE_DEVICES"], environment["R_HOME"]) == ("", "/r")
 
 
+def test_what_the_user_has_on_pythonpath_counts_only_with_the_current_interpreter(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "/cluster/modules")
+    monkeypatch.delenv("PYTHONNOUSERSITE", raising=False)
+    isolated, current = isolation.variables(1, "cpu", {}), isolation.variables(1, "cpu", {}, "current")
+    harness = str(isolation.ROOT / "python")
+    assert (isolated["PYTHONPATH"], isolated["PYTHONNOUSERSITE"]) == (harness, "1")
+    assert current["PYTHONPATH"].split(":") == [harness, "/cluster/modules"]
+    assert "PYTHONNOUSERSITE" not in current
+
+
 def test_proofs_share_a_device_among_themselves_but_with_nothing_that_is_timed():
     said, order = [], []
 

@@ -334,6 +334,15 @@ def test_how_many_cores_a_leg_used_is_shown_beside_those_it_was_given(tmp_path):
     assert math.isnan(results.row(other)["cores_used"])
 
 
+def test_the_commands_that_repeat_a_page_make_that_page(tmp_path):
+    """A language's page is made by its own target; a leg's command states the threads that it had."""
+    legs = [sample.good("r/base/cnn")]
+    for folder, target in ((tmp_path, "reports/summary.html"), (tmp_path / "r", "reports/r/summary.html")):
+        page_text = written(legs, folder)[0]
+        assert f"snakemake --cores 1 {target} --config" in page_text
+        assert re.search(r"\.venv/bin/rosetta run r/base/cnn.* -c threads=2", page_text)
+
+
 def test_the_paste_able_summary_has_what_the_page_has(tmp_path):
     """The best of each language, what differences are made of, and the figures of 2018, marked as such."""
     legs = [sample.good(f"{name}/cnn") for name in ("python/numpy", "python/pytorch", "r/base")]
@@ -611,6 +620,14 @@ def test_json_holds_what_has_no_row_a_leg(tmp_path):
     assert curves["python/pytorch/resnet50"] == {"epochs": [], "losses": []}
     best = {it["leg"]: it for it in found["best_of_languages"]}
     assert best["julia/base/cnn"]["low"] < best["julia/base/cnn"]["times"] < best["julia/base/cnn"]["high"]
+    (same,) = found["same_library"]
+    assert (same["leg"], same["python"]) == ("r/keras/rnn", "python/keras-tensorflow/rnn")
+    assert same["low"] <= same["times"] <= same["high"]
+    languages = {it["leg"]: it for it in found["without_frameworks"]}
+    assert languages["julia/base/cnn"]["times"] == pytest.approx(
+        pd.read_csv(tmp_path / "results.csv").set_index("leg").seconds_median["julia/base/cnn"]
+        / pd.read_csv(tmp_path / "results.csv").set_index("leg").seconds_median["python/numpy/cnn"]
+    )
     made_of = {it["leg"]: it for it in found["made_of"]}
     assert made_of["r/keras/rnn"]["overhead_seconds"] < made_of["r/keras/rnn"]["step_seconds"]
     lines = {(line["task"], line["framework"]): line for line in found["published"]}

@@ -68,10 +68,18 @@ def device_lock(device: str, say: Callable[[str], None], shared: bool = False):
         yield
 
 
-def variables(threads: int, device: str, extra: dict[str, str]) -> dict[str, str]:
-    """The environment of a worker: the same number of threads for every library, and the harness's own half to import."""
+def variables(threads: int, device: str, extra: dict[str, str], deployment: str = "isolated") -> dict[str, str]:
+    """The environment of a worker: the same number of threads for every library, and the harness's own half to import.
+
+    An isolated one imports what its lock names and nothing else. With `current` the user's own packages count too: those on
+    PYTHONPATH, as modules of a cluster put them there, and those in the home folder.
+    """
     own = {name: str(threads) for name in THREAD_VARIABLES}
-    own.update(PYTHONPATH=str(ROOT / "python"), PYTHONUNBUFFERED="1", PYTHONNOUSERSITE="1")
+    own.update(PYTHONPATH=str(ROOT / "python"), PYTHONUNBUFFERED="1")
+    if deployment == "isolated":
+        own["PYTHONNOUSERSITE"] = "1"
+    elif given := os.environ.get("PYTHONPATH"):
+        own["PYTHONPATH"] += os.pathsep + given
     if device == "cpu":
         own["CUDA_VISIBLE_DEVICES"] = ""
     return {**os.environ, **own, **extra}

@@ -110,13 +110,17 @@ def busy_seconds(process: psutil.Process) -> float:
     return times.user + times.system
 
 
+CEILINGS = {"fp32": np.float32, "fp64": np.float64}
+"""Precisions in which NumPy multiplies matrices; it has no bfloat16, in which some processors are several times as fast."""
+
+
 @functools.cache
 def ceiling_gflops(threads: int, precision: str, tries: int = 4) -> float:
     """The speed of NumPy's matrix product, in 1e9 floating-point operations a second: best of several sizes and tries.
 
     A ceiling wants the best, where a result wants the median.
     """
-    dtype = np.float64 if precision == "fp64" else np.float32
+    dtype = CEILINGS[precision]
     best = 0.0
     with threadpoolctl.threadpool_limits(threads):
         for size in (1024, 2048):

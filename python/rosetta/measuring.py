@@ -163,13 +163,13 @@ def attempt(
     }
     own = leg.framework.variables_for(settings.threads)
     extra = {**toolchain.get("environment", {}), **marker["variables"], **own}
-    variables = isolation.variables(settings.threads, settings.device, extra)
+    variables = isolation.variables(settings.threads, settings.device, extra, settings.deployment)
     python = sys.executable if settings.deployment == "current" else marker["python"]
     # Proofs may share processors, as nobody times them; a GPU's memory is for one leg alone.
     with isolation.device_lock(settings.device, say, shared=not number and settings.device == "cpu"):
         if number:
             record["other_load_percent"] = machine.other_load()
-            if settings.device == "cpu":
+            if settings.device == "cpu" and record["computes"] in machine.CEILINGS:
                 record["ceiling_gflops"] = machine.ceiling_gflops(settings.threads, record["computes"])
         outcome = isolation.run(python, job, variables, log, settings.timeout_seconds, listen)
     fill(record, outcome, settings, leg, {} if number else drifts(plan.golden(task), settings.precision))

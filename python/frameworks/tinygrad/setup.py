@@ -2,9 +2,9 @@
 
 import numpy as np
 from tinygrad import Device, Tensor, dtypes
-from tinygrad.helpers import DEFAULT_FLOAT, DEV
+from tinygrad.helpers import ALLOW_TF32, DEFAULT_FLOAT, DEV
 
-DTYPES = {"fp64": dtypes.float64, "fp32": dtypes.float32}
+DTYPES = {"fp64": dtypes.float64, "fp32": dtypes.float32, "tf32": dtypes.float32}
 
 
 def setup(task):
@@ -12,6 +12,8 @@ def setup(task):
     DEV.value = task.device.upper()
     # The type of new weights, of the optimizer's rate and of dropout's random numbers.
     DEFAULT_FLOAT.value = DTYPES[task.precision].name
+    # Whether kernels for CUDA may use tensor cores for float32, whatever the variable in the user's environment says.
+    ALLOW_TF32.value = int(task.precision == "tf32")
     Tensor.manual_seed(task.seed)
 
 

@@ -240,8 +240,8 @@ def marks(legs: list[dict]) -> str:
     return ", ".join(banner.mark for check in checks if (banner := check(legs)))
 
 
-def reproduction(legs: list[dict]) -> list[str]:
-    """The commands that repeat the whole report: the settings that are not the defaults, and the number of threads."""
+def reproduction(legs: list[dict], page: str) -> list[str]:
+    """The commands that make the page again, and one leg alone: the settings that are not the defaults, and the number of threads."""
     commit = words.short(next(filter(None, different(legs, lambda run: run["provenance"]["commit"])), "COMMIT"))
     run = results.typical_run(legs[0])
     options = [f"{name}={run[name]}" for name in ("profile", "device", "precision", "threads")]
@@ -249,6 +249,8 @@ def reproduction(legs: list[dict]) -> list[str]:
     options += [word for word in given if word.partition("=")[0] not in ("profile", "device", "precision", "threads")]
     if any(map(results.is_synthetic, legs)) and "data=synthetic" not in options:
         options.append("data=synthetic")
-    command = f".venv/bin/snakemake --cores 1 reports/summary.html --config {' '.join(options)}"
-    one = dict.fromkeys(run["provenance"]["command"] for leg in legs[:1] for run in leg["rounds"])
-    return [f"git checkout {commit}", "make setup", command, "", "# one leg alone", *one]
+    command = f".venv/bin/snakemake --cores 1 {page} --config {' '.join(options)}"
+    one = f".venv/bin/{run['provenance']['command']}"
+    if " threads=" not in one:
+        one += f" -c threads={run['threads']}"
+    return [f"git checkout {commit}", "make setup", command, "", "# one leg alone", one]

@@ -43,7 +43,12 @@ def write(legs: list[dict], folder: Path) -> list[Path]:
     if twice:
         raise records.RecordError(f"{twice}: two records of the same leg and setting; keep one of the files")
     table = results.table(legs)
-    view = context(legs, table) | {"stone": stone_link(folder), "log_link": lambda run: log_link(run, folder)}
+    page = f"reports/{folder.name}/summary.html" if folder.name in LANGUAGES else "reports/summary.html"
+    view = context(legs, table) | {
+        "stone": stone_link(folder),
+        "log_link": lambda run: log_link(run, folder),
+        "reproduction": facts.reproduction(legs, page),
+    }
     texts = {"results.csv": table.to_csv(index=False), "results.json": in_json(legs, table, view)}
     texts |= {name: render(f"{name}.j2", view) for name in ("summary.md", "summary.html")}
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,6 +92,18 @@ def in_json(legs: list[dict], table: pd.DataFrame, view: dict) -> str:
             | {"overhead_seconds": it.overhead, "kernels": it.kernels}
             for _, several in view["made_of"]
             for it in several
+        ],
+        "without_frameworks": [
+            setting(language.row.leg)
+            | {"times": language.times, "low": language.low, "high": language.high, "excluded": language.excluded}
+            for item in view["languages"]
+            for language in item["pair"].languages
+        ],
+        "same_library": [
+            setting(pair.other.leg)
+            | {"python": pair.python.leg["leg"], "times": pair.times, "low": pair.low, "high": pair.high}
+            | {"step_seconds": pair.step_ms / 1000, "loss_difference": pair.loss_difference}
+            for pair in view["callings"]
         ],
         "published": [published.in_json(line) for line in view["then"]],
     }
@@ -151,7 +168,6 @@ def context(legs: list[dict], table: pd.DataFrame) -> dict:
         "banners": facts.banners(legs),
         "marks": facts.marks(legs),
         "marks_of": facts.marks,
-        "reproduction": facts.reproduction(legs),
         "grid": grid(legs, rows),
         "comparisons": views,
         "tasks": {
