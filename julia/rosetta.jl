@@ -116,7 +116,8 @@ end
 Loads CUDA.jl, and cuDNN where the project has it, as `Main.CUDA`.
 
 float32 is float32: no math mode of CUDA.jl keeps cuDNN from TF32 (its pedantic one is cuDNN's default, which allows it, CUDA.jl 5.9,
-lib/cudnn/src/cuDNN.jl), but NVIDIA's own variable does, for cuBLAS too. It is read when they are loaded.
+lib/cudnn/src/cuDNN.jl), but NVIDIA's own variable does, for cuBLAS too. It is read when they are loaded. TF32 is what CUDA.jl's fast
+mode means to cuBLAS; to cuDNN the same mode allows float16 as well, so cuDNN is given the mode that stays with float32's range.
 """
 function open_gpu(precision)
     reduced = precision == "tf32"
@@ -125,6 +126,9 @@ function open_gpu(precision)
     Base.find_package("cuDNN") === nothing || Core.eval(Main, :(using cuDNN))
     mode = reduced ? :FAST_MATH : :DEFAULT_MATH
     Core.eval(Main, :(CUDA.math_mode!(CUDA.$mode; precision = :TensorFloat32)))
+    if reduced && isdefined(Main, :cuDNN)
+        Core.eval(Main, :(cuDNN.math_mode() = cuDNN.CUDNN_TENSOR_OP_MATH))
+    end
 end
 
 function build(request)
