@@ -4,7 +4,7 @@ PYTHON ?= python3
 CONFIG ?=
 BIN := .venv/bin
 
-.PHONY: setup report test locks
+.PHONY: setup report test locks pictures
 setup:
 	@$(PYTHON) python/bootstrap.py
 
@@ -14,6 +14,13 @@ report: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+# Takes the README's pictures anew, of the pages that `make report` made; what the browser's tests see lands in reports/screenshots too.
+ENVIRONMENTS := $(or $(ROSETTA_ENVIRONMENTS),.environments)
+pictures: setup
+	$(BIN)/python -m pytest -q tests/test_browser.py
+	$(ENVIRONMENTS)/browser/bin/python tests/browse.py "$$(command -v chromium)" reports/summary.html reports/rosetta.html reports/screenshots > reports/screenshots/seen.json
+	cp reports/screenshots/overview.png reports/screenshots/stone.png docs/
 
 # Resolves the requirements again; commit what changes.
 locks: setup

@@ -40,6 +40,7 @@ def names(table) -> list[str]:
 def summary(page, shots: Path) -> dict:
     seen = {"axe": grave(page), "wide": wide(page)}
     page.screenshot(path=shots / "summary.png")
+    page.locator("section", has=page.locator("#overview")).screenshot(path=shots / "overview.png")
     table = page.locator("table.ranking").first
     seen["order"] = names(table)
     for column in ("framework", "per second", "K80"):

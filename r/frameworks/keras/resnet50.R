@@ -7,44 +7,44 @@
 source("setup.R", local = TRUE)
 
 #' A convolution without bias and its batch norm, both under their canonical names.
-convolution <- function(x, names, width, size = 1, stride = 1) {
-  padded <- pad(x, size, stride)
+convolution <- function(x, names, width, size = 1, stride = 1, shipped = FALSE) {
+  padded <- pad(x, size, stride, shipped)
   padded$x |>
     layer_conv_2d(width, size, stride, padding = padded$padding, use_bias = FALSE, name = names[1L]) |>
-    layer_batch_normalization(epsilon = 1e-5, name = names[2L]) # Keras's own epsilon is 1e-3
+    layer_batch_normalization(epsilon = if (shipped) 1e-3 else 1e-5, name = names[2L])
 }
 
 #' Symmetric padding, as torch's: with a stride, "same" would pad one pixel more behind than before.
-pad <- function(x, size, stride) {
-  if (size == 1 || stride == 1) return(list(x = x, padding = "same"))
+pad <- function(x, size, stride, shipped) {
+  if (size == 1 || stride == 1 || shipped) return(list(x = x, padding = "same"))
   list(x = layer_zero_padding_2d(x, as.integer(size %/% 2)), padding = "valid")
 }
 
 #' 1x1, 3x3 (it has the stride, as in torchvision), 1x1; the shortcut is projected where shapes differ.
-bottleneck <- function(x, name, width, stride) {
+bottleneck <- function(x, name, width, stride, shipped) {
   shortcut <- x
   if (x$shape[[4L]] != 4 * width) {
-    shortcut <- convolution(x, paste0(name, c("downsample_0", "downsample_1")), 4 * width, 1, stride)
+    shortcut <- convolution(x, paste0(name, c("downsample_0", "downsample_1")), 4 * width, 1, stride, shipped)
   }
-  y <- convolution(x, paste0(name, c("conv1", "bn1")), width) |> layer_activation_relu()
-  y <- convolution(y, paste0(name, c("conv2", "bn2")), width, 3, stride) |> layer_activation_relu()
-  y <- convolution(y, paste0(name, c("conv3", "bn3")), 4 * width)
+  y <- convolution(x, paste0(name, c("conv1", "bn1")), width, shipped = shipped) |> layer_activation_relu()
+  y <- convolution(y, paste0(name, c("conv2", "bn2")), width, 3, stride, shipped) |> layer_activation_relu()
+  y <- convolution(y, paste0(name, c("conv3", "bn3")), 4 * width, shipped = shipped)
   layer_add(list(y, shortcut)) |> layer_activation_relu()
 }
 
 #' Pictures [n, 224, 224, 3] to features [n, 2048].
-resnet50 <- function() {
+resnet50 <- function(shipped) {
   pictures <- keras_input(c(224L, 224L, 3L))
-  x <- convolution(pictures, c("conv1", "bn1"), 64, 7, 2) |> layer_activation_relu()
+  x <- convolution(pictures, c("conv1", "bn1"), 64, 7, 2, shipped) |> layer_activation_relu()
   # Zeros serve as padding here too, since nothing is below zero behind the relu.
-  padded <- pad(x, 3, 2)
+  padded <- pad(x, 3, 2, shipped)
   x <- layer_max_pooling_2d(padded$x, 3, 2, padding = padded$padding)
   widths <- c(64, 128, 256, 512)
   blocks <- c(3, 4, 6, 3)
   for (stage in 1:4) {
     for (block in seq_len(blocks[stage])) {
       stride <- if (block == 1 && stage > 1) 2 else 1
-      x <- bottleneck(x, sprintf("layer%d_%d_", stage, block - 1L), widths[stage], stride)
+      x <- bottleneck(x, sprintf("layer%d_%d_", stage, block - 1L), widths[stage], stride, shipped)
     }
   }
   keras_model(pictures, layer_global_average_pooling_2d(x))
@@ -54,7 +54,7 @@ resnet50 <- function() {
 
 build <- function(task, weights) {
   setup(task)
-  model <- resnet50()
+  model <- resnet50(task$as_shipped)
   kinds <- c(gamma = ".weight", beta = ".bias", moving_mean = ".running_mean", moving_variance = ".running_var")
   for (layer in model$layers) {
     name <- gsub("_", ".", layer$name, fixed = TRUE)

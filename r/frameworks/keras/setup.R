@@ -37,7 +37,8 @@ forget <- function(optimizer, task) {
 }
 
 #' `fit()` reports the running mean of the losses; a loss for each step takes a loop of one's own, as the package's guide
-#' to TensorFlow writes it. An embedding's gradient lists a token as often as it occurs: made dense, the pieces are summed.
+#' to TensorFlow writes it. An embedding's gradient lists a token as often as it occurs, and Adam would sum the squares of the
+#' pieces instead of squaring their sum: made dense, the pieces are summed first.
 training_step <- function(model, task, before_update = function(optimizer) NULL) {
   weights <- model$trainable_weights
   optimizer <- model$optimizer
@@ -45,7 +46,8 @@ training_step <- function(model, task, before_update = function(optimizer) NULL)
     with(tf$GradientTape() %as% tape, {
       loss <- model$loss(tf$gather(y, batch), model(tf$gather(x, batch), training = TRUE))
     })
-    gradients <- lapply(reticulate::iterate(tape$gradient(loss, weights)), tf$convert_to_tensor)
+    gradients <- reticulate::iterate(tape$gradient(loss, weights))
+    if (!task$as_shipped) gradients <- lapply(gradients, tf$convert_to_tensor)
     before_update(optimizer)
     optimizer$apply(gradients, weights)
     loss
