@@ -123,6 +123,11 @@ def test_the_same_algorithm_in_three_languages_has_the_same_losses(smoke):
         np.testing.assert_allclose(other, losses[0], rtol=1e-4)
 
 
+def shipped(file: Path) -> list[dict]:
+    """How far a literal port drifts, from the proof beside a round's record."""
+    return records.read(file.with_name("proof.json"))["as_shipped"]
+
+
 TWINS = {"r/keras": "python/keras-tensorflow", "r/mxnet": "python/mxnet-gluon"}
 """The same library below two languages, with the same seed."""
 
@@ -145,6 +150,7 @@ def test_a_library_computes_the_same_from_r_and_from_python(name, workdir):
         from_r, from_python = ([p.get("losses") for p in records.read(file)["phases"]] for file in pair)
         assert any(from_python)
         assert from_r == from_python
+        assert shipped(pair[0]) == shipped(pair[1]), "a literal port is as far off from R"
 
 
 def test_snakemake_makes_its_own_report_of_the_results(smoke, tmp_path):
