@@ -31,6 +31,7 @@ def wide(page) -> int:
 def unfold(page) -> None:
     """Opens every leg's details, which axe-core and the width would pass over while they are closed."""
     page.evaluate("document.querySelectorAll('details').forEach((it) => { it.open = true; })")
+    page.wait_for_timeout(300)
 
 
 def names(table) -> list[str]:
