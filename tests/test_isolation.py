@@ -1,7 +1,9 @@
 """A worker's process: whatever a leg does, the harness gets its answer and everything that was measured before."""
 
+import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -202,6 +204,20 @@ def test_threads_are_set_for_every_library():
     environment = isolation.variables(3, "cpu", {"R_HOME": "/r"})
     assert {environment[name] for name in isolation.THREAD_VARIABLES} == {"3"}
     assert (environment["CUDA_VISIBLE_DEVICES"], environment["R_HOME"]) == ("", "/r")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a worker is not told of the end of its harness")
+def test_a_worker_whose_harness_ended_before_it_began_ends_too(tmp_path):
+    job = tmp_path / "job.json"
+    job.write_text(json.dumps({"task": {}, "parent": os.getpid() + 1}))
+    done = subprocess.run(
+        [sys.executable, "-m", "rosetta.worker", str(job)],
+        env=isolation.variables(1, "cpu", {}),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "the harness that started this worker has ended\n"
 
 
 def test_what_the_user_has_on_pythonpath_counts_only_with_the_current_interpreter(monkeypatch):

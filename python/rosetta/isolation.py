@@ -96,7 +96,7 @@ def run(
     """Runs `python -m rosetta.worker` on a job.
 
     Args:
-        job: everything a worker needs but `events`.
+        job: everything a worker needs but `events` and `parent`.
         environment: the variables of the process.
         log: takes the output of the process.
         timeout: seconds after which the process and its children are killed.
@@ -106,7 +106,7 @@ def run(
     with tempfile.TemporaryDirectory(prefix="rosetta-") as folder, open(log, "w") as output:
         events_path, job_path = Path(folder, "events.jsonl"), Path(folder, "job.json")
         events_path.touch()
-        job_path.write_text(json.dumps({**job, "events": str(events_path)}))
+        job_path.write_text(json.dumps({**job, "events": str(events_path), "parent": os.getpid()}))
         killed_before = oom_kills()
         start = time.perf_counter()
         try:

@@ -16,10 +16,15 @@ from .measure import measure  # noqa: E402
 from .proof import prove  # noqa: E402
 
 
-def die_with_parent():
-    """Linux kills this process when the harness dies, however that ends: no orphan goes on loading the device."""
+def die_with_parent(parent):
+    """Linux kills this process when the harness dies, however that ends: no orphan goes on loading the device.
+
+    A harness that has died before this was asked for is noticed by its process id.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        if os.getppid() != parent:
+            sys.exit("the harness that started this worker has ended")
 
 
 def versions(leg, job):
@@ -43,8 +48,8 @@ def peak_memory():
 
 
 def main(path):
-    die_with_parent()
     job = read(path)
+    die_with_parent(job.parent)
     events = Events(job.events)
     events.send("start", pid=os.getpid())
     try:
