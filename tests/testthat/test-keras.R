@@ -10,10 +10,11 @@ test_that("a convolution with a stride is padded on both sides alike, every othe
       paste(x, "padded")
     }
   )
-  expect_equal(resnet50$pad("x", 1, 2), list(x = "x", padding = "same"))
-  expect_equal(resnet50$pad("x", 3, 1), list(x = "x", padding = "same"))
-  expect_equal(resnet50$pad("x", 3, 2), list(x = "x padded", padding = "valid"))
-  expect_equal(resnet50$pad("x", 7, 2)$padding, "valid")
+  expect_equal(resnet50$pad("x", 1, 2, shipped = FALSE), list(x = "x", padding = "same"))
+  expect_equal(resnet50$pad("x", 3, 1, shipped = FALSE), list(x = "x", padding = "same"))
+  expect_equal(resnet50$pad("x", 3, 2, shipped = FALSE), list(x = "x padded", padding = "valid"))
+  expect_equal(resnet50$pad("x", 7, 2, shipped = FALSE)$padding, "valid")
+  expect_equal(resnet50$pad("x", 3, 2, shipped = TRUE), list(x = "x", padding = "same"))
   expect_identical(calls, list(1L, 3L))
 })
 
