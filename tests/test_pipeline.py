@@ -18,6 +18,7 @@ from conftest import SMOKE, core, pipeline, records_of, required, rosetta, snake
 from rosetta import config, environments, prepare, records
 from rosetta.frameworks import select
 from rosetta.plan import Plan
+from rosetta.report.comparisons import SAME_LIBRARY
 from rosetta.tasks import TASKS
 
 RECORDS = Path("reports/records/smoke/cpu-fp32")
@@ -128,23 +129,19 @@ def shipped(file: Path) -> list[dict]:
     return records.read(file.with_name("proof.json"))["as_shipped"]
 
 
-TWINS = {"r/keras": "python/keras-tensorflow", "r/mxnet": "python/mxnet-gluon"}
-"""The same library below two languages, with the same seed."""
-
-
-@pytest.mark.parametrize("name", TWINS)
-def test_a_library_computes_the_same_from_r_and_from_python(name, workdir):
+@pytest.mark.parametrize(("name", "twin"), SAME_LIBRARY.items())
+def test_a_library_computes_the_same_from_r_and_from_python(name, twin, workdir):
     """Not close but equal, digit by digit: every step's loss, with the dropout of the cnn, too."""
     pairs = [
-        (workdir / RECORDS / name / task / "round-1.json", workdir / RECORDS / TWINS[name] / task / "round-1.json")
+        (workdir / RECORDS / name / task / "round-1.json", workdir / RECORDS / twin / task / "round-1.json")
         for task in ("cnn", "rnn")
     ]
     for from_r, _ in pairs:
         found = records.read(from_r)
         if found["status"] == "unavailable" and not required(select([f"{name}/rnn"])[0].framework.environment):
             pytest.skip(found["reason"])
-    config = (*SMOKE[:-1], f"{SMOKE[-1]},{TWINS[name]}")
-    done = snakemake(*(str(twin.relative_to(workdir)) for _, twin in pairs), workdir=workdir, config=config)
+    config = (*SMOKE[:-1], f"{SMOKE[-1]},{twin}")
+    done = snakemake(*(str(file.relative_to(workdir)) for _, file in pairs), workdir=workdir, config=config)
     assert done.returncode == 0, done.stderr[-2000:]
     for pair in pairs:
         from_r, from_python = ([p.get("losses") for p in records.read(file)["phases"]] for file in pair)
