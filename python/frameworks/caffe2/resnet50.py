@@ -72,4 +72,5 @@ def build(task, weights):
 def predict(model, x):
     connect(model, x=x)
     batches = np.arange(x.samples).reshape(-1, model.task.batch)
-    return np.concatenate([run(model.scoring, batch, "features")[:, :, 0, 0] for batch in batches])
+    # Maps of one point, which oneDNN has as (n, 2048, 1, 1) or as (n, 1, 1, 2048), as it suits the processor.
+    return np.concatenate([run(model.scoring, batch, "features").reshape(len(batch), -1) for batch in batches])
