@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from rosetta import initial, reference
+from rosetta import initial, prepare, reference
 from rosetta.tasks import TASKS
 
 
@@ -111,6 +111,37 @@ def test_the_float32_bound_follows_the_reference_s_own_drift_and_nothing_else_do
     assert task.bound("fp32", "logits", 20, drift=0.001) == 2e-2
     assert task.bound("fp64", "logits", 20, drift=0.02) == 1e-9
     assert task.bound("fp32", "weights", 0, drift=1.0) == 0
+
+
+def test_what_float32_cannot_decide_goes_either_way_and_nothing_else_does():
+    """Seen on real hardware: one gate at 1e-8 of its layer's size moved the logits of step 1 past their bound in one library and not in another."""
+    x = np.array([[-1.0, -1e-8, 1e-8, 1.0]])
+    quads = np.array([1.0, 1.0 + 1e-8, 0.5, 0.5]).reshape(1, 1, 2, 2)
+    seen = {}
+    for side in (-1, 0, 1):
+        with reference.undecided_gates(side):
+            seen[side] = [
+                back(np.ones_like(y)).ravel().tolist() for y, back in (reference.relu(x), reference.max_pool2(quads))
+            ]
+    assert seen[0] == [[0, 0, 1, 1], [0, 1, 0, 0]]
+    assert seen[-1] == [[0, 0, 0, 1], [1, 0, 0, 0]]
+    assert seen[1] == [[0, 1, 1, 1], [0, 1, 0, 0]]
+
+
+def test_the_drift_holds_the_gates_that_float32_cannot_decide(monkeypatch):
+    task = SimpleNamespace(**TASKS["cnn"].for_worker(batch=2))
+    weights = initial.draw(TASKS["cnn"])
+    x, y = np.random.default_rng(3).random((2, 3, 32, 32), np.float32), np.array([1, 2])
+    given = (weights, x, y, (1,))
+    exact = reference.golden(task, *given)
+    drifts = []
+    # With a margin of a thousandth many gates are undecided, with none no gate is.
+    for margin in (0.0, 1e-3):
+        monkeypatch.setattr(reference, "UNDECIDED", margin)
+        with reference.undecided_gates(1):
+            drifts.append(prepare.drift(exact, reference.golden(task, *given, dtype=np.float32), (1,), "fp32"))
+    for name in ("drift fp32 logits 1", "drift fp32 gradient 1", "drift fp32 logits after load 1"):
+        assert drifts[0][name] < 1e-5 < 1e-4 < drifts[1][name], name
 
 
 def test_float32_is_computed_in_float32():

@@ -14,9 +14,10 @@ from rosetta.tasks import Task
 from rosetta.worker.job import change, open_weights
 from rosetta.worker.proof import CHECKPOINTS, distance
 
-DRAWS = 3
-"""How often the reference is computed in float32, the samples of each batch in another order: one draw of rounding may be small by luck.
-The last draw has Adam's 1 - beta rounded too."""
+DRAWS = (0, -1, 1)
+"""The reference is computed in float32 once for each, the samples of each batch in another order: one draw of rounding may be small by luck.
+What float32 cannot decide (`reference.UNDECIDED`) goes as it happens to, then all of it one way, then the other. The last draw has Adam's
+1 - beta rounded too."""
 
 
 def arrays(plan: Plan, task: Task, progress=None, generation: int | None = None) -> dict:
@@ -69,14 +70,14 @@ def golden(plan: Plan, task: Task) -> None:
     y = np.load(folder / "y_train.npy", mmap_mode="r")[:count] if task.trained else None
     steps = tuple(step for step in CHECKPOINTS if step <= settings.proof_steps)
     given = (open_weights(plan.weights(task)), x, y, steps)
-    draws = DRAWS if task.trained else int(settings.precision != "fp32")
-    with data.Bars().stage(f"{task.name}: golden values", (1 + draws) * max(steps)) as advance:
+    draws = DRAWS if task.trained else DRAWS[:1] if settings.precision != "fp32" else ()
+    with data.Bars().stage(f"{task.name}: golden values", (1 + len(draws)) * max(steps)) as advance:
         exact = reference.golden(work, *given, lambda step: advance(1))
         values = dict(exact)
-        for draw in range(draws):
+        for draw, side in enumerate(draws):
             # One draw as in the libraries that keep the optimizer's settings in float32 too.
-            rounding = change(work, single_betas=draw == draws - 1)
-            with reference.products_in(settings.precision):
+            rounding = change(work, single_betas=draw == len(draws) - 1)
+            with reference.products_in(settings.precision), reference.undecided_gates(side):
                 rounded = reference.golden(rounding, *given, lambda step: advance(1), np.float32, shuffle=draw)
             found = drift(exact, rounded, steps if task.trained else (), settings.precision)
             values.update({name: max(size, values.get(name, size)) for name, size in found.items()})
@@ -87,19 +88,20 @@ def golden(plan: Plan, task: Task) -> None:
 def drift(exact: dict, rounded: dict, steps: tuple[int, ...], precision: str) -> dict:
     """How far the reference itself drifts in a precision: `drift PRECISION QUANTITY STEP`, for what rounding moves.
 
-    In float32 these are logits and losses at each checkpoint; with rounded products also the logits and features before any
-    step, and the gradients, of which the largest relative difference of a norm speaks for all.
+    These are logits and losses at each checkpoint and the gradients, of which the largest relative difference of a norm speaks for all;
+    with rounded products also the logits and features before any step.
     """
     found = {f"logits {k}": distance(rounded[f"logits_{k}"], exact[f"logits_{k}"]) for k in steps}
     found.update({f"loss {k}": distance(rounded["losses"][:k], exact["losses"][:k]) for k in steps})
-    if precision != "fp32":
-        if "features" in exact:
-            found["features 0"] = distance(rounded["features"], exact["features"])
-        else:
-            found["logits 0"] = distance(rounded["logits_0"], exact["logits_0"])
-            found.update({f"logits after load {k}": found[f"logits {k}"] for k in (0, 1)})
-            names = [name for name in exact if name.startswith("gradient ")]
-            found["gradient 1"] = max(abs(rounded[name] - exact[name]) / exact[name] for name in names)
+    if steps:
+        names = [name for name in exact if name.startswith("gradient ")]
+        floor = 1e-6 * max(exact[name] for name in names)
+        found["gradient 1"] = max(abs(rounded[name] - exact[name]) / max(exact[name], floor) for name in names)
+        found["logits after load 1"] = found["logits 1"]
+        if precision != "fp32":
+            found["logits 0"] = found["logits after load 0"] = distance(rounded["logits_0"], exact["logits_0"])
+    elif precision != "fp32":
+        found["features 0"] = distance(rounded["features"], exact["features"])
     return {f"drift {precision} {name}": np.float64(size) for name, size in found.items()}
 
 

@@ -48,6 +48,32 @@ def round_to(array: Array, bits: int) -> Array:
     return kept.view(np.float32).reshape(array.shape)
 
 
+UNDECIDED = 2.0**-20
+"""Sixteen units of float32's rounding (2^-24): nearer to zero than this, measured by the layer's root mean square, float32 cannot tell the sign
+of a sum of a few hundred products, and two right libraries may open and close the gate of the same element."""
+
+
+class Gates:
+    """Which way goes what float32 cannot decide: 0 as it was computed, -1 closed (of near maxima the first), 1 open (the last)."""
+
+    side = 0
+
+
+@contextlib.contextmanager
+def undecided_gates(side: int):
+    """While this lasts, gradients go through undecided gates on one side: -1, 0 or 1."""
+    Gates.side = side
+    try:
+        yield
+    finally:
+        Gates.side = 0
+
+
+def margin(x: Array) -> float:
+    """How near to each other two numbers of a layer are where float32 cannot tell which is larger; 0 where none is to be flipped."""
+    return UNDECIDED * float(np.sqrt(np.mean(np.square(x)))) if Gates.side else 0.0
+
+
 def conv2d(x: Array, w: Array, b: Array | None = None, stride: int = 1, padding: int = 0) -> tuple[Array, Callable]:
     """Cross-correlation as a sum over kernel positions of channel products.
 
@@ -90,14 +116,16 @@ def conv2d(x: Array, w: Array, b: Array | None = None, stride: int = 1, padding:
 
 
 def relu(x: Array) -> tuple[Array, Callable]:
-    return np.maximum(x, 0), lambda dy: dy * (x > 0)
+    threshold = -Gates.side * margin(x)
+    return np.maximum(x, 0), lambda dy: dy * (x > threshold)
 
 
 def max_pool2(x: Array) -> tuple[Array, Callable]:
     """2 x 2 maxima, [n, c, h, w] -> [n, c, h/2, w/2]; of equal values the first one takes the gradient."""
     n, c, h, w = x.shape
     quads = x.reshape(n, c, h // 2, 2, w // 2, 2).transpose(0, 1, 2, 4, 3, 5).reshape(n, c, h // 2, w // 2, 4)
-    first = quads.argmax(axis=4)[..., None]
+    near = quads >= quads.max(axis=4, keepdims=True) - margin(x)
+    first = (3 - near[..., ::-1].argmax(axis=4) if Gates.side > 0 else near.argmax(axis=4))[..., None]
 
     def back(dy):
         dquads = np.zeros_like(quads)
