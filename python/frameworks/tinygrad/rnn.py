@@ -71,9 +71,9 @@ def build(task, weights):
 def compile_parts(model):
     """Each part runs as it is the first time, is captured the second, and replayed from the third on."""
     gru, tape, optimizer = model.gru, Tape(model.task.batch), model.optimizer
-    # A one-hot product over the whole vocabulary is how tinygrad sums an embedding's gradient; its CPU kernel that adds
-    # up in place is for float32 alone.
-    in_place = Context(USE_ATOMICS=int(model.task.device == "cpu" and model.task.precision == "fp32"))
+    # A one-hot product over the whole vocabulary is how tinygrad sums an embedding's gradient, unless it is told to add
+    # up in place: it can do that on a CPU, and on AMD's GPUs.
+    in_place = Context(USE_ATOMICS=int(model.task.device == "cpu"))
 
     def project(tokens):
         with in_place:

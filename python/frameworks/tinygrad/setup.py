@@ -1,7 +1,9 @@
 """What the three tinygrad legs share: device, precision, putting weights in place, waiting."""
 
+from copy import copy
+
 import numpy as np
-from tinygrad import Device, Tensor, dtypes
+from tinygrad import Device, Tensor, dtypes, nn
 from tinygrad.helpers import ALLOW_TF32, DEFAULT_FLOAT, DEV
 
 DTYPES = {"fp64": dtypes.float64, "fp32": dtypes.float32, "tf32": dtypes.float32}
@@ -12,6 +14,10 @@ def setup(task):
     DEV.value = task.device.upper()
     # The type of new weights, of the optimizer's rate and of dropout's random numbers.
     DEFAULT_FLOAT.value = DTYPES[task.precision].name
+    if task.precision == "fp64":
+        # The kernel that adds up an embedding's gradient says float32 whatever the weights are (`nn._embedding_bwd`).
+        nn.dtypes = copy(dtypes)
+        nn.dtypes.float = dtypes.float64
     # Whether kernels for CUDA may use tensor cores for float32, whatever the variable in the user's environment says.
     ALLOW_TF32.value = int(task.precision == "tf32")
     Tensor.manual_seed(task.seed)
