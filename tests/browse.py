@@ -19,7 +19,7 @@ PAPER = {"width": 740, "height": 1000}
 def grave(page) -> list[str]:
     """What axe-core calls serious or critical, by rule and the first element."""
     page.evaluate(AXE)
-    found = page.evaluate("axe.run()")["violations"]
+    found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
     return [f"{it['id']}: {it['nodes'][0]['html'][:150]}" for it in found if it["impact"] in ("serious", "critical")]
 
 
@@ -29,7 +29,7 @@ def wide(page) -> int:
 
 
 def unfold(page) -> None:
-    """Opens every leg's details, which axe-core and the width would pass over while they are closed."""
+    """Opens every leg's details: closed, their width is not seen, and axe-core takes what they hold for lying one on another."""
     page.evaluate("document.querySelectorAll('details').forEach((it) => { it.open = true; })")
     page.wait_for_timeout(300)
 
@@ -39,7 +39,7 @@ def names(table) -> list[str]:
 
 
 def summary(page, shots: Path) -> dict:
-    seen = {"axe": grave(page), "wide": wide(page)}
+    seen = {}
     page.screenshot(path=shots / "summary.png")
     page.locator("section", has=page.locator("#overview")).screenshot(path=shots / "overview.png")
     table = page.locator("table.ranking").first
@@ -62,8 +62,17 @@ def summary(page, shots: Path) -> dict:
     page.wait_for_timeout(200)
     seen["opened"] = target.is_visible()
     page.screenshot(path=shots / "leg.png")
-    unfold(page)
-    return seen | {"axe": seen["axe"] + grave(page), "wide": max(seen["wide"], wide(page))}
+    target.get_by_role("link", name="beside").click()
+    page.wait_for_timeout(200)
+    seen["hash"], seen["code"] = page.evaluate("location.hash"), page.locator("#rows").inner_text()
+    seen["in sight"] = page.evaluate("document.getElementById('bar').getBoundingClientRect().top < innerHeight / 2")
+    page.screenshot(path=shots / "beside.png")
+    page.locator("#right").select_option(label="Flux")
+    seen["chosen"] = page.evaluate("location.hash")
+    link.click()
+    page.wait_for_timeout(200)
+    seen["kept"] = page.locator("#right").input_value()
+    return seen
 
 
 def printed(page, shots: Path, name: str) -> dict:
@@ -78,7 +87,7 @@ def printed(page, shots: Path, name: str) -> dict:
 
 
 def stone(page, shots: Path) -> dict:
-    seen = {"axe": grave(page), "wide": wide(page)}
+    seen = {}
     page.locator("#left").select_option(label="PyTorch")
     page.locator("#right").select_option(label="Flux")
     seen["hash"] = page.evaluate("location.hash")
@@ -103,13 +112,14 @@ def main(chromium: str, summary_page: str, stone_page: str, folder: str) -> None
                 page.on("request", lambda request: request.url.startswith("file:") or errors.append(request.url))
                 page.goto(address)
                 paper = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+                found = {"paper": paper, "wide": wide(page)}
                 if (scheme, width) == ("light", 1280):
-                    found = look(page, shots)
+                    found |= look(page, shots)
                 else:
                     page.screenshot(path=shots / f"{name}-{scheme}-{width}.png")
-                    unfold(page)
-                    found = {"axe": grave(page), "wide": wide(page)}
-                seen[f"{name} {scheme} {width}"] = {"paper": paper, **found}
+                unfold(page)
+                found |= {"axe": grave(page), "wide": max(found["wide"], wide(page))}
+                seen[f"{name} {scheme} {width}"] = found
                 page.close()
             paper = browser.new_page(viewport=PAPER)
             paper.goto(address)

@@ -96,6 +96,16 @@ def test_two_frameworks_stand_side_by_side_and_the_pair_has_an_address(seen):
     assert "Flux.withgradient" in found["code"]
 
 
+def test_a_leg_of_the_report_leads_to_its_code_beside_another_one(seen):
+    found = seen["summary light 1280"]
+    _, *first, _, _ = found["hash"].split("/")
+    assert found["hash"].endswith("/python/pytorch")
+    assert "torch.optim" in found["code"]
+    assert found["in sight"]
+    assert found["chosen"] == "/".join(["#cnn", *first, "julia/flux"])
+    assert found["kept"] == "julia/flux", "a way to another place of the page leaves the pair as it is"
+
+
 @pytest.mark.parametrize("page", ["summary", "stone"])
 def test_paper_has_the_tables_and_no_controls(seen, page):
     found = seen[f"{page} printed"]

@@ -36,9 +36,9 @@ def write_stone(folder: Path) -> Path:
     Raises:
         ConfigError: a leg's file whose parts are not those of the others, see `stone.parts_of`.
     """
-    from . import stone
+    from . import page
 
-    return stone.write(Path(folder))
+    return page.write_stone(Path(folder))
 
 
 def stone_sources() -> list[Path]:

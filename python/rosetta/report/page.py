@@ -13,7 +13,7 @@ import pandas as pd
 from .. import __version__, environments, frameworks, records
 from ..config import ROOT
 from ..frameworks import LANGUAGES
-from . import charts, comparisons, facts, proofs, published, results, words
+from . import charts, comparisons, facts, proofs, published, results, stone, words
 
 FILTERS = (
     words.seconds,
@@ -45,7 +45,8 @@ def write(legs: list[dict], folder: Path) -> list[Path]:
     table = results.table(legs)
     page = f"reports/{folder.name}/summary.html" if folder.name in LANGUAGES else "reports/summary.html"
     view = context(legs, table) | {
-        "stone": stone_link(folder),
+        "stone": stone.context(),
+        "stone_page": stone_link(folder),
         "log_link": lambda run: log_link(run, folder),
         "reproduction": facts.reproduction(legs, page),
     }
@@ -56,6 +57,13 @@ def write(legs: list[dict], folder: Path) -> list[Path]:
     for name, text in texts.items():
         records.write_text(folder / name, text)
     return [folder / name for name in ("results.parquet", *texts)]
+
+
+def write_stone(folder: Path) -> Path:
+    """See `rosetta.report.write_stone`."""
+    path = folder / "rosetta.html"
+    records.write_text(path, render("stone.html.j2", {"version": __version__, "stone": stone.context()}))
+    return path
 
 
 def stone_link(folder: Path) -> str:
@@ -200,6 +208,7 @@ def context(legs: list[dict], table: pd.DataFrame) -> dict:
         "details": [(leg, row, charts.course(leg, f"course{number}")) for number, (leg, row) in enumerate(details, 1)],
         "frameworks": {(leg.framework.language, leg.framework.name): leg.framework for leg in frameworks.discover()},
         "locks": locks(),
+        "beside": lambda leg: stone.beside(f"{leg['language']}/{leg['framework']}", leg["task"]),
         "anchor": lambda leg: "leg-" + words.slug(*anchor(leg)),
     }
 

@@ -1,5 +1,6 @@
-"""The stone: any two legs of a task side by side, from the legs' own files. Entry points: `write_stone`, `stone_sources`."""
+"""The stone: any two legs of a task side by side, from the legs' own files. `context` is all that the pages show, `beside` leads there."""
 
+import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +9,11 @@ from markupsafe import Markup
 from pygments.lexers import get_lexer_by_name
 from pygments.token import Comment, Keyword, Name, Number, Operator, String
 
-from .. import __version__, frameworks, records
+from .. import frameworks
 from ..config import ROOT, ConfigError
 from ..frameworks import LANGUAGES, Framework, Leg
 from ..tasks import TASKS
-from . import page, results
+from . import results
 
 PARTS = ("Setup", "Build", "Load", "Place", "Train", "Predict", "Weights", "Synchronize")
 TRAINING = ("Load", "Train", "Weights")
@@ -69,13 +70,6 @@ class Source:
     code: Markup = Markup()
 
 
-def write(folder: Path) -> Path:
-    """See `rosetta.report.write_stone`."""
-    path = folder / "rosetta.html"
-    records.write_text(path, page.render("stone.html.j2", context()))
-    return path
-
-
 def parts_of(text: str, where: str) -> dict[str, str]:
     """A leg's file, parted at its headings: {part: text}, in the order of the file. Put together they are the file again.
 
@@ -103,6 +97,7 @@ def parts_of(text: str, where: str) -> dict[str, str]:
     return found
 
 
+@functools.cache
 def highlighted(text: str, language: str) -> Markup:
     """Code as HTML, each line in an element that knows its indentation, so that the rest of a long line can hang under it."""
     lexer = get_lexer_by_name(language, stripnl=False, ensurenl=False)
@@ -195,7 +190,6 @@ def context() -> dict:
     shared = dict.fromkeys(path for leg in legs for path in shared_files(leg) if path.stem not in TASKS)
     every = {key(leg.framework): leg.framework for leg in frameworks.discover()}
     return {
-        "version": __version__,
         "tasks": {name: [leg_source(group) for (task, _), group in by_file.items() if task == name] for name in TASKS},
         "shared": [shared_source(path) for path in shared],
         "frameworks": {name: framework for name, framework in every.items() if not framework.retired},
@@ -203,6 +197,15 @@ def context() -> dict:
         "names": NAMES,
         "index": index(legs),
     }
+
+
+def beside(name: str, task: str) -> tuple[str, str] | None:
+    """For a leg (`python/numpy`, `cnn`) the address on the stone that lays it beside the best known other one, and that one's title."""
+    legs = {key(leg.framework): leg for leg in living() if leg.task.name == task}
+    other = next((other for other in FIRST if other in legs and other != name), None)
+    if name not in legs or other is None:
+        return None
+    return f"{task}/{name}/{other}", legs[other].framework.title
 
 
 def index(legs: list[Leg]) -> dict:

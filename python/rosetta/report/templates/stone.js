@@ -8,6 +8,9 @@
   const articles = new Map(
     [...document.querySelectorAll("[data-framework]")].map((node) => [node.dataset.framework, node]),
   );
+  // The report has the stone as one section of many: its title is its own, and its headings are a level lower.
+  const alone = document.documentElement.classList.contains("alone");
+  const heading = at("mapping").tagName;
   let shown = "";
 
   function element(tag, properties = {}, ...children) {
@@ -56,7 +59,7 @@
     node.querySelector("dl")?.remove();
     node.querySelectorAll(".of-task").forEach((word) => word.remove());
     node.querySelectorAll(`[data-task]:not([data-task="${task}"])`).forEach((remark) => remark.remove());
-    node.querySelector("h3").replaceWith(element("h2", { textContent: index.frameworks[name].title }));
+    node.firstElementChild.replaceWith(element(heading, { textContent: index.frameworks[name].title }));
     node.append(element("p", { className: "path mono", textContent: index.tasks[task].legs[name].file }));
     return node;
   }
@@ -127,7 +130,7 @@
     const section = element("section", { className: "part", id });
     section.setAttribute("aria-labelledby", `${id}-name`);
     section.append(
-      element("h2", { id: `${id}-name`, tabIndex: -1, textContent: part }),
+      element(heading, { id: `${id}-name`, tabIndex: -1, textContent: part }),
       element("div", { className: "pair" }, ...cells),
     );
     return section;
@@ -164,7 +167,14 @@
     return cell;
   }
 
+  function inSight(node) {
+    const { top, bottom } = node.getBoundingClientRect();
+    return bottom > 0 && top < innerHeight;
+  }
+
   function show() {
+    // An address without a slash leads to another place of the page.
+    if (shown && location.hash && !location.hash.includes("/")) return;
     const { task, pair, part, missing } = asked();
     const state = address(task, pair);
     if (state !== shown) {
@@ -181,14 +191,17 @@
         ...index.parts.map((name) => element("a", { href: address(task, pair, name), textContent: name })),
       );
       const names = pair.map((name) => index.frameworks[name].title).join(" and ");
-      document.title = `${names}: ${index.tasks[task].title} · Rosetta Bench`;
+      if (alone) document.title = `${names}: ${index.tasks[task].title} · Rosetta Bench`;
       shown = state;
     }
     at("said").textContent = missing.length ? `There is no ${missing.join(", no ")} here.` : "";
     if (part) {
-      const heading = at(`part-${part.toLowerCase()}-name`);
-      heading.scrollIntoView();
-      heading.focus({ preventScroll: true });
+      const name = at(`part-${part.toLowerCase()}-name`);
+      name.scrollIntoView();
+      name.focus({ preventScroll: true });
+    } else if (location.hash.includes("/") && !inSight(at("bar"))) {
+      at("tasks").scrollIntoView();
+      at("mapping").focus({ preventScroll: true });
     }
   }
 
