@@ -49,7 +49,7 @@ def distribution() -> str:
 
 
 def gpus() -> list[dict]:
-    """Name, driver, memory and clocks of each NVIDIA GPU; an empty list without a driver."""
+    """Name, driver, memory, cores and highest clock of each NVIDIA GPU; an empty list without a driver."""
     import pynvml
 
     try:
@@ -63,6 +63,7 @@ def gpus() -> list[dict]:
             "name": lambda gpu=gpu: pynvml.nvmlDeviceGetName(gpu),
             "driver": pynvml.nvmlSystemGetDriverVersion,
             "memory_gib": lambda gpu=gpu: round(pynvml.nvmlDeviceGetMemoryInfo(gpu).total / 2**30, 1),
+            "cores": lambda gpu=gpu: pynvml.nvmlDeviceGetNumGpuCores(gpu),
             "clock_mhz": lambda gpu=gpu: pynvml.nvmlDeviceGetMaxClockInfo(gpu, pynvml.NVML_CLOCK_SM),
         }
         found.append({name: known(value) for name, value in facts.items()})
@@ -131,6 +132,16 @@ def ceiling_gflops(threads: int, precision: str, tries: int = 4) -> float:
                 np.matmul(a, a, out=out)
                 best = max(best, 2 * size**3 / (time.perf_counter() - start) / 1e9)
     return best
+
+
+def gpu_peak_gflops(precision: str) -> float | None:
+    """What the GPU's cores can compute at most, in 1e9 floating-point operations a second: in float32, a multiplication and an addition for
+    each core and cycle at its highest clock, as NVIDIA's data sheets count.
+
+    None for other precisions, whose units the driver does not count, and where it tells too little or the machine has GPUs of several kinds.
+    """
+    peaks = {2 * (gpu["cores"] or 0) * (gpu["clock_mhz"] or 0) / 1e3 for gpu in gpus()}
+    return peaks.pop() or None if precision == "fp32" and len(peaks) == 1 else None
 
 
 def provenance(config_sha256: str, lock_sha256: str) -> dict:

@@ -169,10 +169,16 @@ def attempt(
     with isolation.device_lock(settings.device, say, shared=not number and settings.device == "cpu"):
         if number:
             record["other_load_percent"] = machine.other_load()
-            if settings.device == "cpu" and record["computes"] in machine.CEILINGS:
-                record["ceiling_gflops"] = machine.ceiling_gflops(settings.threads, record["computes"])
+            record["ceiling_gflops"] = ceiling(settings, record["computes"])
         outcome = isolation.run(python, job, variables, log, settings.timeout_seconds, listen)
     fill(record, outcome, settings, leg, {} if number else drifts(plan.golden(task), settings.precision))
+
+
+def ceiling(settings: Settings, precision: str) -> float | None:
+    """What no leg can surpass, in GFLOP/s: on a CPU measured by a matrix product, on a GPU computed; None where neither is known."""
+    if settings.device == "cuda":
+        return machine.gpu_peak_gflops(precision)
+    return machine.ceiling_gflops(settings.threads, precision) if precision in machine.CEILINGS else None
 
 
 def drifts(golden: Path, precision: str) -> dict[str, float]:
@@ -258,7 +264,8 @@ def implausible(record: dict, leg: Leg) -> None:
     steps = work["samples"] // work["batch"]
     passes = 3 if leg.task.trained else 1  # forward, and two products of the same size for each on the way back
     gflops = leg.task.flops * passes * steps * work["batch"] / min(epochs) / 1e9
-    if gflops > record["ceiling_gflops"]:
+    on_cpu = record["device"] == "cpu"
+    if on_cpu and gflops > record["ceiling_gflops"]:
         # The machine may have been busy while the ceiling was taken: only what a second, longer look confirms is rejected.
         again = machine.ceiling_gflops(record["threads"], record["computes"], tries=20)
         record["ceiling_gflops"] = max(record["ceiling_gflops"], again)
@@ -266,7 +273,8 @@ def implausible(record: dict, leg: Leg) -> None:
     if record["utilisation"] > 1:
         record.update(
             status="invalid",
-            reason=f"{gflops:.0f} GFLOP/s is more than the {record['ceiling_gflops']:.0f} that a matrix product reaches on this device",
+            reason=f"{gflops:.0f} GFLOP/s is more than the {record['ceiling_gflops']:.0f} that "
+            + ("a matrix product reaches on this device" if on_cpu else "this GPU's cores can compute"),
         )
 
 
