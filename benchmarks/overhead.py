@@ -37,9 +37,8 @@ def main(
         if leg.framework.language not in BARE:
             print(f"{leg.name:<34} there is no bare loop in this language yet")
             continue
-        measuring.ensure_data(plan, leg.task)
-        made = measuring.provide(plan, leg.framework.environment, lambda text: None)
-        if reason := made["reason"] or environments.lacking(leg, made):
+        made, reason = made_for(plan, leg)
+        if reason:
             print(f"{leg.name:<34} {reason}")
             continue
         sides = [], []
@@ -53,6 +52,13 @@ def main(
             f"{leg.name:<34} {medians[0]:>10.3f} {medians[1]:>10.3f} {medians[0] / medians[1]:>6.3f}  {low:.3f} to {high:.3f}",
             flush=True,
         )
+
+
+def made_for(plan: Plan, leg) -> tuple[dict, str]:
+    """A leg's data and environment, made if they have to be: (environment, why it cannot run)."""
+    measuring.ensure_data(plan, leg.task)
+    made = measuring.provide(plan, leg.framework.environment, lambda text: None)
+    return made, made["reason"] or environments.lacking(leg, made)
 
 
 def harness(plan: Plan, leg, made: dict) -> list[float]:

@@ -36,6 +36,9 @@ forget <- function(optimizer, task) {
   optimizer$learning_rate <- task$learning_rate
 }
 
+#' XLA pays for the many small operations of the GRU on a CPU, not for convolutions; on a GPU the other way round.
+takes_xla <- function(task) (task$device == "cuda") != (task$name == "rnn")
+
 #' `fit()` reports the running mean of the losses; a loss for each step takes a loop of one's own, as the package's guide
 #' to TensorFlow writes it. An embedding's gradient lists a token as often as it occurs, and Adam would sum the squares of the
 #' pieces instead of squaring their sum: made dense, the pieces are summed first.
@@ -52,15 +55,13 @@ training_step <- function(model, task, before_update = function(optimizer) NULL)
     optimizer$apply(gradients, weights)
     loss
   }
-  # XLA pays for the many small operations of the GRU on a CPU, not for convolutions; on a GPU the other way round.
-  xla <- (task$device == "cuda") != (task$name == "rnn")
-  tensorflow::tf_function(step, autograph = FALSE, jit_compile = xla)
+  tensorflow::tf_function(step, autograph = FALSE, jit_compile = takes_xla(task))
 }
 
 #' The traced forward pass, dropout off: scores [batch, classes], or features, of one batch.
 forward_pass <- function(model, task) {
-  xla <- (task$device == "cuda") != (task$name == "rnn")
-  tensorflow::tf_function(function(x) model(x, training = FALSE), autograph = FALSE, jit_compile = xla)
+  forward <- function(x) model(x, training = FALSE)
+  tensorflow::tf_function(forward, autograph = FALSE, jit_compile = takes_xla(task))
 }
 
 #' One pass over the samples at the positions `order`; the losses are read when every step has been queued.

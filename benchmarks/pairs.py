@@ -1,0 +1,53 @@
+"""How much longer one leg takes than another of the same task: in turn, each in fresh processes, so that what the machine does meanwhile hits both.
+
+    .venv/bin/python benchmarks/pairs.py r/keras/rnn python/keras-tensorflow/rnn --rounds 5        after `make report` or `rosetta setup`
+
+Prints, for each pair, both medians, the ratio of the first to the second with its 95 % interval, and the ratio of their fastest epochs.
+A benchmark and no test: its result depends on how busy the machine is.
+"""
+
+import statistics
+from typing import Annotated
+
+import typer
+from overhead import harness, made_for
+from rosetta import config
+from rosetta.plan import Plan
+from rosetta.report.statistics import ratio_interval
+
+
+def main(
+    legs: Annotated[list[str], typer.Argument(help="two legs of a task, or several times two")],
+    rounds: Annotated[int, typer.Option(help="fresh processes of each leg")] = 5,
+    overrides: Annotated[list[str] | None, typer.Option("--config", "-c", metavar="KEY=VALUE")] = None,
+):
+    settings = config.load({**dict(word.split("=", 1) for word in overrides or []), "rounds": 1})
+    plan = Plan.of(settings, legs, apart=True)
+    by_name = {leg.name: leg for leg in plan.legs}
+    if len(legs) % 2 or any(name not in by_name for name in legs):
+        raise SystemExit(
+            "name two legs, or several times two, each with its task: r/keras/rnn python/keras-tensorflow/rnn"
+        )
+    print(f"{'legs':<50} {'seconds':>17} {'ratio':>6}  95 % interval  fastest")
+    for first, second in zip(*[iter([by_name[name] for name in legs])] * 2):
+        made = [made_for(plan, leg) for leg in (first, second)]
+        if reason := " ".join(reason for _, reason in made).strip():
+            print(f"{first.name} {second.name}: {reason}")
+            continue
+        sides = [], []
+        for number in range(rounds):
+            turns = list(zip((first, second), made, sides))
+            for leg, (environment, _), side in reversed(turns) if number % 2 else turns:
+                side.append(harness(plan, leg, environment))
+        medians = [statistics.median(sum(side, [])) for side in sides]
+        fastest = [min(sum(side, [])) for side in sides]
+        low, high = ratio_interval(*sides)
+        print(
+            f"{first.name + ' ' + second.name:<50} {medians[0]:>8.3f} {medians[1]:>8.3f} {medians[0] / medians[1]:>6.3f}  {low:.3f} to {high:.3f} "
+            f" {fastest[0] / fastest[1]:.3f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)
