@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,10 @@ from rosetta import cli, config, environments, julia_toolchain
 from rosetta.config import ROOT
 from rosetta.frameworks import Leg, select
 from rosetta.plan import Plan
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell ignores Ctrl-C for what it starts in the background, and every child would inherit that; some tests send it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CORE = "python/numpy,python/pytorch,julia,r"
 """Legs of three languages for the tests of the pipeline itself; tests/test_frameworks.py runs every other one."""
