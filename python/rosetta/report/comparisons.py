@@ -245,7 +245,7 @@ def parts(row: Row) -> Parts:
     start = sum(result[f"{phase}_seconds"] for phase in ("import", "build", "data"))
     step = results.typical_run(row.leg)["work"]["batch"] / result["samples_per_second"]
     kernels = result["utilisation"]
-    return Parts(row, start, max(0.0, result["first_step_seconds"] - step), step, step * (1 - kernels), kernels)
+    return Parts(row, start, max(0.0, result["first_step_seconds"] - step), step, step * max(1 - kernels, 0), kernels)
 
 
 def made_of(found: list[Comparison]) -> list[tuple[Comparison, list[Parts]]]:

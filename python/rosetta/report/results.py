@@ -194,7 +194,7 @@ def final_loss(rounds: list[dict]) -> float:
 def kernel_seconds(rounds: list[dict]) -> float:
     """What the arithmetic of an epoch would take at the speed of a matrix product, the median over rounds.
 
-    The `utilisation` of a record is that of its fastest epoch, which must stay below 1.
+    The `utilisation` of a record is that of its fastest epoch, by which it is judged.
     """
     return middle(
         run["utilisation"] * min(phase_seconds(run, "epoch")) for run in rounds if run["utilisation"] is not None
