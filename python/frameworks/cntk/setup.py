@@ -1,6 +1,7 @@
 """What the three CNTK legs share: device, precision, threads."""
 
 import os
+from pathlib import Path
 
 # CNTK's pool has a thread for every core, whatever number it is told. With one thread those without work must not spin beside it. With more
 # they must, for a millisecond: woken for each small product of the GRU they made a step more than fifty times as long.
@@ -8,13 +9,13 @@ os.environ["KMP_BLOCKTIME"] = "0" if os.environ.get("OMP_NUM_THREADS") == "1" el
 
 import cntk as C
 import numpy as np
-from numpy.core._multiarray_umath import __cpu_features__ as processor
 
 DTYPES = {"fp64": np.float64, "fp32": np.float32}
 
 # CNTK's MKL is of 2018 and runs on SSE wherever the processor is not Intel's. At its first product it reads this variable, which names
-# the kernels for AVX2; where there is AVX-512, it is left to choose.
-if processor["AVX2"] and not processor["AVX512F"]:
+# the kernels for AVX2.
+processor = Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else ""
+if " avx2 " in processor and "GenuineIntel" not in processor:
     os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
 
 

@@ -1,15 +1,16 @@
 """What the three PaddlePaddle legs share: device, precision, threads."""
 
 import os
+from pathlib import Path
 
 import paddle
-from numpy._core._multiarray_umath import __cpu_features__ as processor
 
 DTYPES = {"fp64": "float64", "fp32": "float32"}
 
 # Paddle's wheel holds an old MKL that runs on SSE wherever the processor is not Intel's. At its first product it reads this variable,
-# which names the kernels for AVX2; where there is AVX-512, it is left to choose.
-if processor["AVX2"] and not processor["AVX512F"]:
+# which names the kernels for AVX2.
+processor = Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else ""
+if " avx2 " in processor and "GenuineIntel" not in processor:
     os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
 
 
