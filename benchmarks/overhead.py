@@ -14,7 +14,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rosetta import config, environments, isolation, measuring
+from rosetta import cli, environments, isolation, measuring
 from rosetta.frameworks import unsupported
 from rosetta.plan import Plan
 from rosetta.report.statistics import ratio_interval
@@ -28,7 +28,7 @@ def main(
     rounds: Annotated[int, typer.Option(help="fresh processes of each side")] = 3,
     overrides: Annotated[list[str] | None, typer.Option("--config", "-c", metavar="KEY=VALUE")] = None,
 ):
-    settings = config.load({**dict(word.split("=", 1) for word in overrides or []), "rounds": 1})
+    settings = cli.settings([*(overrides or []), "rounds=1"])
     plan = Plan.of(settings, legs, apart=True)
     print(f"{'leg':<34} {'harness, s':>10} {'bare, s':>10} {'ratio':>6}  95 % interval")
     for leg in plan.legs:

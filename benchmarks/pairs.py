@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 from overhead import harness, made_for
-from rosetta import config
+from rosetta import cli
 from rosetta.plan import Plan
 from rosetta.report.statistics import ratio_interval
 
@@ -21,15 +21,16 @@ def main(
     rounds: Annotated[int, typer.Option(help="fresh processes of each leg")] = 5,
     overrides: Annotated[list[str] | None, typer.Option("--config", "-c", metavar="KEY=VALUE")] = None,
 ):
-    settings = config.load({**dict(word.split("=", 1) for word in overrides or []), "rounds": 1})
+    settings = cli.settings([*(overrides or []), "rounds=1"])
     plan = Plan.of(settings, legs, apart=True)
     by_name = {leg.name: leg for leg in plan.legs}
-    if len(legs) % 2 or any(name not in by_name for name in legs):
+    chosen = [by_name.get(name) for name in legs]
+    if len(legs) % 2 or None in chosen or any(a.task is not b.task for a, b in zip(chosen[::2], chosen[1::2])):
         raise SystemExit(
             "name two legs, or several times two, each with its task: r/keras/rnn python/keras-tensorflow/rnn"
         )
     print(f"{'legs':<50} {'seconds':>17} {'ratio':>6}  95 % interval  fastest")
-    for first, second in zip(*[iter([by_name[name] for name in legs])] * 2):
+    for first, second in zip(chosen[::2], chosen[1::2]):
         made = [made_for(plan, leg) for leg in (first, second)]
         if reason := " ".join(reason for _, reason in made).strip():
             print(f"{first.name} {second.name}: {reason}")

@@ -12,7 +12,7 @@ from rosetta.config import Settings
 from rosetta.plan import Plan
 from rosetta.tasks import Task
 from rosetta.worker.job import change, open_weights
-from rosetta.worker.proof import CHECKPOINTS, distance
+from rosetta.worker.proof import CHECKPOINTS, distance, relative
 
 DRAWS = (0, -1, 1)
 """The reference is computed in float32 once for each, the samples of each batch in another order: one draw of rounding may be small by luck.
@@ -94,9 +94,8 @@ def drift(exact: dict, rounded: dict, steps: tuple[int, ...], precision: str) ->
     found = {f"logits {k}": distance(rounded[f"logits_{k}"], exact[f"logits_{k}"]) for k in steps}
     found.update({f"loss {k}": distance(rounded["losses"][:k], exact["losses"][:k]) for k in steps})
     if steps:
-        names = [name for name in exact if name.startswith("gradient ")]
-        floor = 1e-6 * max(exact[name] for name in names)
-        found["gradient 1"] = max(abs(rounded[name] - exact[name]) / max(exact[name], floor) for name in names)
+        norms = {name.removeprefix("gradient "): norm for name, norm in rounded.items() if name.startswith("gradient ")}
+        found["gradient 1"] = max(relative(norms, exact).values())
         found["logits after load 1"] = found["logits 1"]
         if precision != "fp32":
             found["logits 0"] = found["logits after load 0"] = distance(rounded["logits_0"], exact["logits_0"])

@@ -116,11 +116,14 @@ def gradient_norms(leg, job, task, golden, weights):
     for name, before in weights.items():
         gradient = np.asarray(before, np.float64) - np.asarray(after[name], np.float64)
         norms[name] = float(np.sqrt(np.sum(gradient**2)))
-    floor = 1e-6 * max(float(golden["gradient " + name]) for name in weights)
-    return {
-        name: abs(norm - float(golden["gradient " + name])) / max(float(golden["gradient " + name]), floor)
-        for name, norm in norms.items()
-    }
+    return relative(norms, golden)
+
+
+def relative(norms, golden):
+    """Relative differences of gradients' norms from the golden ones, by parameter, with a floor of a millionth of the largest."""
+    expected = {name: float(golden["gradient " + name]) for name in norms}
+    floor = 1e-6 * max(expected.values())
+    return {name: abs(norm - expected[name]) / max(expected[name], floor) for name, norm in norms.items()}
 
 
 def distance(values, expected):
