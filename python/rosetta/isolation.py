@@ -16,7 +16,11 @@ import psutil
 
 from rosetta.config import ROOT
 
-POLL_SECONDS = 0.2
+LOOK_SECONDS = 1.0
+"""Between two looks at a worker's events and memory. A look takes a millisecond of a processor that the worker is being timed on, and where all
+of a parallel loop's threads wait for the last one, all of them pay for it. Between the looks nothing of the harness runs: psutil lets the kernel tell
+it when the worker ends, where `subprocess` would ask twenty times a second."""
+
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -110,7 +114,7 @@ def run(
         killed_before = oom_kills()
         start = time.perf_counter()
         try:
-            process = subprocess.Popen(
+            process = psutil.Popen(
                 [python, "-m", "rosetta.worker", str(job_path)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -126,14 +130,15 @@ def run(
         with open(events_path) as stream:
             try:
                 while True:
-                    late = time.perf_counter() - start > timeout
+                    left = timeout - (time.perf_counter() - start)
+                    late = left <= 0
                     if late:
                         break
                     try:
-                        process.wait(POLL_SECONDS)
+                        process.wait(min(LOOK_SECONDS, left))
                         break
-                    except subprocess.TimeoutExpired:
-                        peak = max(peak, memory(process.pid))
+                    except psutil.TimeoutExpired:
+                        peak = max(peak, memory(process))
                         follow(stream, events, listen)
             finally:
                 end(process)
@@ -156,24 +161,23 @@ def follow(stream, events: list[dict], listen: Callable[[dict], None]) -> None:
         listen(events[-1])
 
 
-def end(process: subprocess.Popen) -> None:
+def end(process: psutil.Popen) -> None:
     """Kills the whole session, so that no child of a worker outlives it."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
-def memory(pid: int) -> int:
+def memory(process: psutil.Process) -> int:
     """Resident bytes of a process and its children."""
     total = 0
     try:
-        root = psutil.Process(pid)
-        family = [root, *root.children(recursive=True)]
+        family = [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
         return 0
-    for process in family:
+    for member in family:
         try:
-            total += process.memory_info().rss
+            total += member.memory_info().rss
         except psutil.NoSuchProcess:
             continue
     return total
