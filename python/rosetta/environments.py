@@ -130,9 +130,11 @@ def provide(name: str, settings: Settings, say: Callable[[str], None] = print) -
             "toolchain": None,
             "variables": {},
         }
-        provide_programs(name, file)
-        if not reason:
-            found["variables"], reason = provide_libraries(name, file)
+        # With `current` the machine is used as it is.
+        if settings.deployment == "isolated":
+            provide_programs(name, file)
+            if not reason:
+                found["variables"], reason = provide_libraries(name, file)
         if reason:
             found.update(status="unavailable", reason=reason)
         elif module := toolchain(name):

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import cntk as C
 import numpy as np
+from adam import Adam
 from setup import setup, synchronize  # noqa: F401
 
 # Setup: matrices are [in, out], the canonical ones transposed. CNTK's own GRU multiplies by the reset gate before the product and has
@@ -35,38 +36,27 @@ def network(x, parameters):
     return C.times(h, weight) + bias
 
 
-class Adam:
-    """Adam in CNTK's own operators, for a universal learner.
+def network_as_shipped(x, parameters):
+    """With CNTK's own GRU, whose parameters W, H, H1 and b take the place of the canonical ones."""
+    for name in SHAPES:
+        if name.startswith("gru."):
+            del parameters[name]
+    embedding, weight, bias = parameters.values()
+    h = C.layers.Fold(C.layers.GRU(100))(C.gather(embedding, x))
+    parameters.update((parameter.name, parameter) for parameter in h.parameters if parameter.name)
+    return C.times(h, weight) + bias
 
-    The built-in one adds epsilon before the bias correction and, unless told minibatch_size=IGNORE, divides the rate by the batch:
-    learners are made for gradients that are summed over it, where SGD wants that and Adam does not.
-    """
 
-    def __init__(self, task, dtype):
-        self.task, self.dtype = task, dtype
-        self.start = []  # (state, first value)
-
-    def state(self, shape, value):
-        self.start.append((C.constant(value, shape, dtype=self.dtype), value))
-        return self.start[-1][0]
-
-    def reset(self):
-        for state, value in self.start:
-            state.value = np.full(state.shape, value, self.dtype)
-
-    def __call__(self, parameters, gradients):
-        task = self.task
-        power1, power2 = self.state((), 1), self.state((), 1)
-        power1, power2 = C.assign(power1, task.beta1 * power1), C.assign(power2, task.beta2 * power2)
-        updates = []
-        for parameter, gradient in zip(parameters, gradients):
-            gradient = gradient / task.batch  # it arrives as the sum over the batch
-            mean, variance = self.state(parameter.shape, 0), self.state(parameter.shape, 0)
-            mean = C.assign(mean, task.beta1 * mean + (1 - task.beta1) * gradient)
-            variance = C.assign(variance, task.beta2 * variance + (1 - task.beta2) * gradient * gradient)
-            step = mean / (C.sqrt(variance / (1 - power2)) + task.epsilon)
-            updates.append(C.assign(parameter, parameter - task.learning_rate / (1 - power1) * step))
-        return C.combine(updates)
+def arranged(task, weights):
+    """Canonical weights as [in, out]; for CNTK's own GRU the gates z, r, n, those of the past in two matrices, and one bias."""
+    arrays = {name: array if name == "embedding.weight" else array.T for name, array in weights.items()}
+    if task.as_shipped:
+        gates = {kind: np.split(arrays.pop("gru." + kind), 3, -1) for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+        (r, z, n), (r_past, z_past, n_past) = gates["weight_ih"], gates["weight_hh"]
+        r_bias, z_bias, n_bias = np.add(gates["bias_ih"], gates["bias_hh"])
+        arrays["W"], arrays["b"] = np.hstack([z, r, n]), np.hstack([z_bias, r_bias, n_bias])
+        arrays["H"], arrays["H1"] = np.hstack([z_past, r_past]), n_past
+    return arrays
 
 
 # Build
@@ -76,7 +66,7 @@ def build(task, weights):
     with C.default_options(dtype=dtype):
         # A sequence axis of any length stands for the 150 tokens; their numbers are floats, as all values here.
         x, y = C.sequence.input_variable((), name="x"), C.input_variable((), name="y")
-        scores = network(x, parameters)
+        scores = (network_as_shipped if task.as_shipped else network)(x, parameters)
         loss = C.cross_entropy_with_softmax(scores, C.one_hot(y, 2))
     model = SimpleNamespace(task=task, dtype=dtype, x=x, y=y, scores=scores, parameters=parameters)
     if task.as_shipped:
@@ -93,9 +83,9 @@ def build(task, weights):
 
 # Load
 def load(model, weights):
+    arrays = arranged(model.task, weights)
     for name, parameter in model.parameters.items():
-        array = weights[name] if name == "embedding.weight" else weights[name].T
-        parameter.value = np.array(array, model.dtype, order="C")
+        parameter.value = np.array(arrays[name], model.dtype, order="C")
     model.reset()
 
 

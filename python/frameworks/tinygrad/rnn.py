@@ -2,19 +2,19 @@
 
 tinygrad has no GRU layer, and as one graph five of its 150 steps already compile longer than this whole leg. So time is
 unrolled by hand: one compiled step forward and one backward, replayed for every token. Autograd gives the gradients
-within a step, the loop carries them on, and what does not depend on the past is one large product outside the loops.
+within a step, the loop (recurrence.py) carries them on, and what does not depend on the past is one large product outside of it.
 """
 
 import numpy as np
+from recurrence import compile_parts
 from setup import DTYPES, put, setup, synchronize  # noqa: F401
-from tinygrad import Context, Tensor, TinyJit, UOp, nn
-
-LENGTH, UNITS = 150, 100
+from tinygrad import Tensor, nn
 
 
 # Setup: the canonical form (gates r, z, n; two biases; reset after the product), names and all.
 class GRU:
     def __init__(self, inputs, units):
+        self.units = units
         self.weight_ih, self.weight_hh = Tensor.zeros(3 * units, inputs), Tensor.zeros(3 * units, units)
         self.bias_ih, self.bias_hh = Tensor.zeros(3 * units), Tensor.zeros(3 * units)
 
@@ -34,17 +34,8 @@ class GRU:
 class RNN:
     def __init__(self):
         self.embedding = nn.Embedding(30_000, 125)
-        self.gru = GRU(125, UNITS)
-        self.dense = nn.Linear(UNITS, 2)
-
-
-class Tape:
-    """What the steps read and write, time first: the products of input and past, the states, and their gradients."""
-
-    def __init__(self, batch):
-        self.i, self.k, self.di, self.dk = (Tensor.zeros(LENGTH, batch, 3 * UNITS).contiguous() for _ in range(4))
-        self.h, self.dh = Tensor.zeros(LENGTH + 1, batch, UNITS).contiguous(), Tensor.zeros(batch, UNITS).contiguous()
-        Tensor.realize(self.i, self.k, self.di, self.dk, self.h, self.dh)
+        self.gru = GRU(125, 100)
+        self.dense = nn.Linear(100, 2)
 
 
 # Build
@@ -66,87 +57,6 @@ def build(task, weights):
     load(model, weights)
     compile_parts(model)
     return model
-
-
-def compile_parts(model):
-    """Each part runs as it is the first time, is captured the second, and replayed from the third on."""
-    gru, tape, optimizer = model.gru, Tape(model.task.batch), model.optimizer
-    # A one-hot product over the whole vocabulary is how tinygrad sums an embedding's gradient, unless it is told to add
-    # up in place: it can do that on a CPU, and on AMD's GPUs.
-    in_place = Context(USE_ATOMICS=int(model.task.device == "cpu"))
-
-    def project(tokens):
-        with in_place:
-            return gru.from_input(model.embedding(tokens.T))
-
-    @TinyJit
-    def take(x, y, batch):
-        return x[batch].realize(), y[batch].realize()
-
-    @TinyJit
-    def start(tokens):
-        tape.i.assign(project(tokens)).realize()
-
-    @TinyJit
-    def forward(t):
-        h = tape.h[t]
-        k = gru.from_past(h).contiguous()
-        after = gru.cell(tape.i[t], k, h)
-        Tensor.realize(tape.k[t : t + 1].assign(k.unsqueeze(0)), tape.h[t + 1 : t + 2].assign(after.unsqueeze(0)))
-
-    @TinyJit
-    def scores():
-        return model.dense(tape.h[LENGTH]).realize()
-
-    @TinyJit
-    def turn(y):
-        last = tape.h[LENGTH].contiguous()
-        loss = model.dense(last).cross_entropy(y)
-        model.dense.weight.grad, model.dense.bias.grad, dh = loss.gradient(model.dense.weight, model.dense.bias, last)
-        return loss.realize(tape.dh.assign(dh), model.dense.weight.grad, model.dense.bias.grad)
-
-    @TinyJit
-    def backward(t):
-        i, k, h = (tensor[t].contiguous() for tensor in (tape.i, tape.k, tape.h))
-        di, dk, dh = gru.cell(i, k, h).gradient(i, k, h, gradient=tape.dh)
-        Tensor.realize(
-            tape.di[t : t + 1].assign(di.unsqueeze(0)),
-            tape.dk[t : t + 1].assign(dk.unsqueeze(0)),
-            tape.dh.assign((dh + dk @ gru.weight_hh).contiguous()),
-        )
-
-    @TinyJit
-    @Context(TRAINING=1)
-    def update(tokens):
-        inputs = [model.embedding.weight, gru.weight_ih, gru.bias_ih]
-        for weight, gradient in zip(inputs, project(tokens).gradient(*inputs, gradient=tape.di)):
-            weight.grad = gradient
-        past = [gru.weight_hh, gru.bias_hh]
-        for weight, gradient in zip(past, gru.from_past(tape.h[:LENGTH]).gradient(*past, gradient=tape.dk)):
-            weight.grad = gradient
-        Tensor.realize(*optimizer.schedule_step())
-
-    # The step number is a variable of the kernels: one compiled step serves all.
-    steps = [UOp.variable("t", 0, LENGTH - 1).bind(t) for t in range(LENGTH)]
-
-    def train_batch(x, y, batch):
-        tokens, labels = take(x, y, batch)
-        start(tokens)
-        for t in steps:
-            forward(t)
-        loss = turn(labels)
-        for t in reversed(steps):
-            backward(t)
-        update(tokens)
-        return loss
-
-    def predict_batch(tokens):
-        start(tokens)
-        for t in steps:
-            forward(t)
-        return scores()
-
-    model.train_batch, model.predict_batch = train_batch, predict_batch
 
 
 # Load

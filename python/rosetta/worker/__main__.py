@@ -31,11 +31,21 @@ def versions(leg, job):
     """What ran: the interpreter, the libraries that framework.toml names, and what the bridge adds."""
     found = {"python": platform.python_version()}
     for name in job.libraries:
-        module = sys.modules.get(name)
-        if module is not None and getattr(module, "__version__", None):
-            found[name] = str(module.__version__)
+        number = getattr(sys.modules.get(name), "__version__", None) or installed_version(name)
+        if number:
+            found[name] = str(number)
     found.update(getattr(leg, "versions", dict)())
     return found
+
+
+def installed_version(name):
+    """For a module that does not say its version: what the package of that name was installed as; None where that is not known."""
+    try:
+        from importlib import metadata  # not in CNTK's Python 3.6
+
+        return metadata.version(name)
+    except ImportError:
+        return None
 
 
 def peak_memory():

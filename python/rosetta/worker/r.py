@@ -109,7 +109,8 @@ class Leg:
             "r": version,
             "blas": self._r.openblas_config() or blas or lapack or "built into R",
             "rpy2": self._r.rpy2_version,
-            **dict(zip(packages.names, packages)),
+            # R's package `tensorflow` has another version than Python's.
+            **{name + " for R" if name in sys.modules else name: version for name, version in zip(packages.names, packages)},
         }
 
     def _weights(self, weights):
