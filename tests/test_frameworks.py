@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import CORE, required, snakemake
+from conftest import CORE, required, rosetta, snakemake
 from rosetta import config, isolation, records
 from rosetta.frameworks import discover, select, unreachable
 
@@ -96,6 +96,18 @@ def test_what_a_literal_port_changes_is_measured(leg, ran):
         d["difference"] for d in found["proof"]["differences"] if d["precision"] == "fp32" and d["step"] == max(drifts)
     ]
     assert drifts[max(drifts)] > 2 * max(exact)
+
+
+def test_bfloat16_is_proven_wherever_a_library_has_it(ran):
+    """In the GRU, where what is rounded goes into the next step; a library without it is refused, with exit code 3."""
+    legs = [leg for leg in LIVING if leg.task.name == "rnn"]
+    able = [leg.name for leg in legs if "bf16" in leg.framework.precisions and not excused(ran, leg)]
+    settings = ("profile=smoke", "data=synthetic", "threads=1", "precision=bf16")
+    done = rosetta("verify", *able, workdir=ran, config=settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = rosetta("verify", "python/numpy/rnn", workdir=ran, config=settings)
+    assert done.returncode == 3
+    assert "no bf16" in " ".join(done.stdout.split())
 
 
 START = """

@@ -159,3 +159,14 @@ def test_float32_is_computed_in_float32():
     assert {g.dtype for g in back(reference.cross_entropy(logits, np.array([1, 0]))[1]).values()} == {
         np.dtype(np.float32)
     }
+
+
+def test_bfloat16_rounds_every_partial_sum_of_a_batch():
+    """Eight bits hold 256 and 258, not 257: a tie, of which the even one is taken."""
+    column = np.array([[256], [1], [0], [1], [2]], np.float32)
+    for shape in ((5, 1), (5, 1, 1, 1)):
+        assert reference.Products.total(column.reshape(shape)).tolist() == [260.0]
+        with reference.products_in("bf16"):
+            # 256 + 0 and 1 + 1, then 258, then 260; in another order, 256 + 1 and 256 + 1, nothing would be left of the ones.
+            assert reference.Products.total(column.reshape(shape)).tolist() == [260.0]
+            assert reference.Products.total(column[:2].reshape(2, *shape[1:])).tolist() == [256.0]

@@ -18,11 +18,14 @@ BATCH_NORM_EPSILON = 1e-5
 class Products:
     """How the products of this module are computed: exactly, or with operands rounded as in a reduced format.
 
-    TF32 rounds what goes into a product; bfloat16, as mixed precision has it, also what comes out.
+    TF32 rounds what goes into a product. In bfloat16, as mixed precision has it (weights stay float32, layers compute with copies), everything
+    that an operation of a layer gives back is rounded, on the way back too: gradients of the copies, their sum over a recurrence's steps, and
+    the partial sums of a bias's, which is what remains when a batch of either sign has cancelled.
     """
 
     operand = staticmethod(lambda array: array)
     result = staticmethod(lambda array: array)
+    total = staticmethod(lambda array: total(array))
 
 
 @contextlib.contextmanager
@@ -32,11 +35,26 @@ def products_in(precision: str):
     if bits:
         Products.operand = staticmethod(lambda array: round_to(array, bits))
     if precision == "bf16":
-        Products.result = Products.operand
+        Products.result, Products.total = Products.operand, staticmethod(pairwise)
     try:
         yield
     finally:
         Products.operand = Products.result = staticmethod(lambda array: array)
+        Products.total = staticmethod(total)
+
+
+def total(array: Array) -> Array:
+    """The sum over all axes but the second, that of units or channels: [n, c] or [n, c, h, w] -> [c]."""
+    return array.sum(axis=(0, *range(2, array.ndim)))
+
+
+def pairwise(array: Array) -> Array:
+    """`total` by halves, every partial sum rounded as a result is."""
+    rows = np.moveaxis(array, 1, -1).reshape(-1, array.shape[1])
+    while len(rows) > 1:
+        half = len(rows) // 2
+        rows = np.concatenate([Products.result(rows[:half] + rows[half : 2 * half]), rows[2 * half :]])
+    return rows[0]
 
 
 def round_to(array: Array, bits: int) -> Array:
@@ -110,7 +128,8 @@ def conv2d(x: Array, w: Array, b: Array | None = None, stride: int = 1, padding:
                 patch = window(padded, i, j)
                 dw[:, :, i, j] = np.tensordot(dy, patch, axes=([0, 2, 3], [0, 2, 3]))
                 window(dpadded, i, j)[...] += (w[:, :, i, j].T @ flat).reshape(patch.shape)
-        return dpadded[:, :, padding : padding + x.shape[2], padding : padding + x.shape[3]], dw, dy.sum(axis=(0, 2, 3))
+        dx = dpadded[:, :, padding : padding + x.shape[2], padding : padding + x.shape[3]]
+        return tuple(map(Products.result, (dx, dw, Products.total(dy))))
 
     return y, back
 
@@ -141,7 +160,7 @@ def dense(x: Array, w: Array, b: Array) -> tuple[Array, Callable]:
 
     def back(dy):
         dy = Products.operand(dy)
-        return dy @ w, dy.T @ x, dy.sum(axis=0)
+        return tuple(map(Products.result, (dy @ w, dy.T @ x, Products.total(dy))))
 
     return Products.result(x @ w.T + b), back
 
@@ -159,17 +178,17 @@ def gru(e: Array, w_ih: Array, w_hh: Array, b_ih: Array, b_hh: Array) -> tuple[A
     Returns:
         h [n, H], and back(dh) -> (de, dw_ih, dw_hh, db_ih, db_hh).
     """
-    operand = Products.operand
+    operand, result = Products.operand, Products.result
     w_ih, w_hh = operand(w_ih), operand(w_hh)
     h = np.zeros((len(e), w_hh.shape[1]), e.dtype)
     tape = []
     for t in range(e.shape[1]):
-        i_r, i_z, i_n = np.split(Products.result(operand(e[:, t]) @ w_ih.T + b_ih), 3, axis=1)
-        k_r, k_z, k_n = np.split(Products.result(operand(h) @ w_hh.T + b_hh), 3, axis=1)
-        r, z = sigmoid(i_r + k_r), sigmoid(i_z + k_z)
-        n = np.tanh(i_n + r * k_n)
+        i_r, i_z, i_n = np.split(result(operand(e[:, t]) @ w_ih.T + b_ih), 3, axis=1)
+        k_r, k_z, k_n = np.split(result(operand(h) @ w_hh.T + b_hh), 3, axis=1)
+        r, z = result(sigmoid(i_r + k_r)), result(sigmoid(i_z + k_z))
+        n = result(np.tanh(i_n + r * k_n))
         tape.append((h, r, z, n, k_n))
-        h = (1 - z) * n + z * h
+        h = result((1 - z) * n + z * h)
 
     def back(dh):
         de = np.zeros_like(e)
@@ -181,10 +200,12 @@ def gru(e: Array, w_ih: Array, w_hh: Array, b_ih: Array, b_hh: Array) -> tuple[A
             dr = dn * k_n * r * (1 - r)
             di = operand(np.concatenate([dr, dz, dn], axis=1))
             dk = operand(np.concatenate([dr, dz, dn * r], axis=1))
-            de[:, t] = di @ w_ih
-            dh = dh * z + dk @ w_hh
-            for gradient, part in zip(gradients, (di.T @ e[:, t], dk.T @ before, di.sum(axis=0), dk.sum(axis=0))):
-                gradient += part
+            de[:, t] = result(di @ w_ih)
+            dh = result(dh * z + dk @ w_hh)
+            for gradient, part in zip(
+                gradients, (di.T @ e[:, t], dk.T @ before, Products.total(di), Products.total(dk))
+            ):
+                gradient[...] = result(gradient + part)
         return de, *gradients
 
     return h, back

@@ -110,7 +110,10 @@ class Leg:
             "blas": self._r.openblas_config() or blas or lapack or "built into R",
             "rpy2": self._r.rpy2_version,
             # R's package `tensorflow` has another version than Python's.
-            **{name + " for R" if name in sys.modules else name: version for name, version in zip(packages.names, packages)},
+            **{
+                name + " for R" if name in sys.modules else name: version
+                for name, version in zip(packages.names, packages)
+            },
         }
 
     def _weights(self, weights):
