@@ -15,6 +15,11 @@ Array = np.ndarray
 BATCH_NORM_EPSILON = 1e-5
 
 
+def total(array: Array) -> Array:
+    """The sum over all axes but the second, that of units or channels: [n, c] or [n, c, h, w] -> [c]."""
+    return array.sum(axis=(0, *range(2, array.ndim)))
+
+
 class Products:
     """How the products of this module are computed: exactly, or with operands rounded as in a reduced format.
 
@@ -25,7 +30,7 @@ class Products:
 
     operand = staticmethod(lambda array: array)
     result = staticmethod(lambda array: array)
-    total = staticmethod(lambda array: total(array))
+    total = staticmethod(total)
 
 
 @contextlib.contextmanager
@@ -41,11 +46,6 @@ def products_in(precision: str):
     finally:
         Products.operand = Products.result = staticmethod(lambda array: array)
         Products.total = staticmethod(total)
-
-
-def total(array: Array) -> Array:
-    """The sum over all axes but the second, that of units or channels: [n, c] or [n, c, h, w] -> [c]."""
-    return array.sum(axis=(0, *range(2, array.ndim)))
 
 
 def pairwise(array: Array) -> Array:
