@@ -1,31 +1,50 @@
-"""What the harness costs: a leg's epoch under it against the same network in a bare loop, in turn, each in fresh processes.
+"""What the harness costs: a leg's epoch under it against the same work in a bare loop.
 
-    .venv/bin/python benchmarks/overhead.py 'python/*/cnn' --rounds 3        after `make report` or `rosetta setup`
+    .venv/bin/python benchmarks/overhead.py 'python/*/cnn' --rounds 2 -c work.cnn.epochs=8        after `make report` or `rosetta setup`
 
-Prints, for each leg, both medians and their ratio with its 95 % interval. A benchmark and no test: its result depends on how busy the machine is.
+Epochs of both kinds alternate within one process: two processes of the same work differ by 5 to 10 % (where their memory lies, which core they
+got), more than what is looked for. `--apart` gives each side processes of its own, in turn: the bare one then has nothing of the harness about it,
+neither the worker nor the parent that watches; a leg of Julia is always measured so.
+
+Prints, for each leg, both medians, and the ratio of an epoch to the mean of the bare epochs before and after it (the median; `--apart`: the ratio
+of the medians) with its 95 % interval. A benchmark and no test: its result depends on how busy the machine is.
 """
 
 import json
+import math
 import statistics
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
 from rosetta import cli, environments, isolation, measuring
-from rosetta.frameworks import unsupported
+from rosetta.frameworks import Leg, unsupported
 from rosetta.plan import Plan
-from rosetta.report.statistics import ratio_interval
+from rosetta.report.statistics import interval, ratio_interval
 from rosetta.worker.julia import setting
 
 BARE = {"python": Path(__file__).with_name("bare.py"), "julia": Path(__file__).with_name("bare.jl")}
 
 
+class Alternating(Leg):
+    """A leg inside alternating.py."""
+
+    file = Path(__file__).with_name("alternating.py")
+
+    @classmethod
+    def around(cls, leg: Leg) -> "Alternating":
+        options = {**leg.framework.options, "alternated": str(leg.file)}
+        return cls(replace(leg.framework, options=options), leg.task)
+
+
 def main(
     legs: list[str],
-    rounds: Annotated[int, typer.Option(help="fresh processes of each side")] = 3,
+    rounds: Annotated[int, typer.Option(help="fresh processes, of each side where they are apart")] = 3,
+    apart: Annotated[bool, typer.Option("--apart", help="a process for each side")] = False,
     overrides: Annotated[list[str] | None, typer.Option("--config", "-c", metavar="KEY=VALUE")] = None,
 ):
     settings = cli.settings([*(overrides or []), "rounds=1"])
@@ -41,17 +60,37 @@ def main(
         if reason:
             print(f"{leg.name:<34} {reason}")
             continue
-        sides = [], []
-        for number in range(rounds):
-            order = (harness, bare) if number % 2 else (bare, harness)
-            for side in order:
-                sides[side is bare].append(side(plan, leg, made))
-        medians = [statistics.median(sum(side, [])) for side in sides]
-        low, high = ratio_interval(*sides)
+        compared = in_turn if apart or leg.framework.language != "python" else alternated
+        medians, ratio, (low, high) = compared(plan, leg, made, rounds)
         print(
-            f"{leg.name:<34} {medians[0]:>10.3f} {medians[1]:>10.3f} {medians[0] / medians[1]:>6.3f}  {low:.3f} to {high:.3f}",
-            flush=True,
+            f"{leg.name:<34} {medians[0]:>10.3f} {medians[1]:>10.3f} {ratio:>6.3f}  {low:.3f} to {high:.3f}", flush=True
         )
+
+
+def alternated(plan: Plan, leg: Leg, made: dict, rounds: int):
+    """Both kinds of epoch in one process: medians in seconds, the median of the ratios, its interval."""
+    kinds, ratios = {"epoch": [], "collection": []}, []
+    for _ in range(rounds):
+        phases = timed(plan, Alternating.around(leg), made)
+        # The first of each kind warms up: the bare loop reads arrays that nothing has read before.
+        harness, bare = ([p["seconds"] for p in phases if p["phase"] == kind][1:] for kind in kinds)
+        kinds["epoch"] += harness
+        kinds["collection"] += bare
+        ratios.append([math.log(own / ((before + after) / 2)) for own, before, after in zip(harness, bare, bare[1:])])
+    medians = [statistics.median(seconds) for seconds in kinds.values()]
+    low, high = interval(ratios)
+    return medians, math.exp(statistics.median(sum(ratios, []))), (math.exp(low), math.exp(high))
+
+
+def in_turn(plan: Plan, leg: Leg, made: dict, rounds: int):
+    """Each kind of epoch in processes of its own: medians in seconds, their ratio, its interval."""
+    sides = [], []
+    for number in range(rounds):
+        order = (harness, bare) if number % 2 else (bare, harness)
+        for side in order:
+            sides[side is bare].append(side(plan, leg, made))
+    medians = [statistics.median(sum(side, [])) for side in sides]
+    return medians, medians[0] / medians[1], ratio_interval(*sides)
 
 
 def made_for(plan: Plan, leg) -> tuple[dict, str]:
@@ -62,10 +101,17 @@ def made_for(plan: Plan, leg) -> tuple[dict, str]:
 
 
 def harness(plan: Plan, leg, made: dict) -> list[float]:
-    record = measuring.measure(plan, leg, 1)
+    return [phase["seconds"] for phase in timed(plan, leg, made) if phase["phase"] == "epoch"]
+
+
+def timed(plan: Plan, leg: Leg, made: dict) -> list[dict]:
+    """The phases of one process under the harness; nothing is recorded."""
+    log = plan.log(leg, "overhead")
+    record = measuring.blank(plan, leg, 1, log)
+    measuring.attempt(plan, leg, 1, made, log, record, print, measuring.nothing)
     if record["status"] != "ok":
         raise SystemExit(f"{leg.name}: {record['status']}: {record['reason']}")
-    return [phase["seconds"] for phase in record["phases"] if phase["phase"] == "epoch"]
+    return record["phases"]
 
 
 def bare(plan: Plan, leg, made: dict) -> list[float]:

@@ -2,11 +2,13 @@
 
 import json
 import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import CORE, required, rosetta, snakemake
+from conftest import CORE, records_of, required, rosetta, snakemake
 from rosetta import config, isolation, records
 from rosetta.frameworks import discover, select, unreachable
 
@@ -67,7 +69,7 @@ def test_leg_is_proven_and_timed(leg, ran):
     assert "fp64" in wanted or leg.framework.unsupported["fp64"]
     epochs = [phase for phase in found["rounds"][0]["phases"] if phase["phase"] == "epoch"]
     assert epochs[0]["seconds"] > 0
-    assert set(leg.framework.libraries) <= set(found["versions"])
+    assert set(leg.framework.libraries) <= set(found["rounds"][0]["versions"])
 
 
 @pytest.mark.parametrize("leg", LIVING, ids=lambda leg: leg.name)
@@ -108,6 +110,27 @@ def test_bfloat16_is_proven_wherever_a_library_has_it(ran):
     done = rosetta("verify", "python/numpy/rnn", workdir=ran, config=settings)
     assert done.returncode == 3
     assert "no bf16" in " ".join(done.stdout.split())
+
+
+def test_current_takes_whatever_library_is_importable(ran, tmp_path):
+    """deployment: current, as on a cluster: PyTorch and JAX lie on PYTHONPATH, in versions that no lock names here."""
+    leg = select(["python/pytorch/rnn"])[0]
+    if reason := excused(ran, leg):
+        pytest.skip(reason)
+    python = json.loads((ran / "shared_data/environments/modern-cpu-isolated.json").read_text())["python"]
+    ask = [python, "-c", "import sysconfig as s; print(s.get_python_version(), s.get_path('purelib'))"]
+    version, packages = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.split()
+    if version != sysconfig.get_python_version():
+        pytest.skip(f"its packages are for Python {version}, the interpreter at hand is {sys.version.split()[0]}")
+    names = [leg.name, "python/keras-jax/rnn"]
+    settings = ("profile=smoke", "data=synthetic", "threads=1", "rounds=1", "deployment=current")
+    done = rosetta("run", *names, workdir=tmp_path, config=settings, PYTHONPATH=packages)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in names:
+        found = records.read(records_of(tmp_path, settings) / f"{name}.json")
+        assert (found["status"], found["proof"]["provenance"]["lock_sha256"]) == ("ok", "")
+        expected = {n: record(ran, name)["rounds"][0]["versions"][n] for n in select([name])[0].framework.libraries}
+        assert found["rounds"][0]["versions"].items() >= expected.items()
 
 
 START = """

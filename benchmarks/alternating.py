@@ -1,0 +1,45 @@
+"""A leg's file around another leg's: the harness drives and times it as any other, and between its epochs the same work is done in a bare loop.
+
+Runs in the leg's environment, named by overhead.py; the leg's own file is `task.alternated`. Both loops share one process and one model, so one
+layout of memory: what is left between them is the harness. The bare loop runs where the harness lets a leg collect its garbage, outside the clock,
+and its seconds come back as those of a `collection`. It reads copies of the arrays, no memory maps.
+"""
+
+import time
+
+import numpy as np
+from rosetta.worker.bridges import open_python
+
+copies = []
+"""x and, where the task is trained, y, as the leg's `place` gave them."""
+
+
+def build(task, weights):
+    global leg, model, trained, batch
+    leg, trained, batch = open_python(task.alternated), task.trained, task.batch
+    verbs = ("load", "train", "predict", "weights", "synchronize")
+    globals().update((verb, getattr(leg, verb)) for verb in verbs if hasattr(leg, verb))
+    model = leg.build(task, weights)
+    return model
+
+
+def place(model, array):
+    global samples
+    if not copies:
+        samples = len(array)
+    if len(copies) < 1 + trained:
+        copies.append(leg.place(model, np.array(array)))
+    return leg.place(model, array)
+
+
+def collect():
+    """Seconds of a bare epoch, in the form of the harness's collections."""
+    order = np.random.RandomState(0).permutation(samples)[: samples // batch * batch]
+    leg.synchronize(model)
+    start = time.perf_counter()
+    if trained:
+        leg.train(model, *copies, order)
+    else:
+        leg.predict(model, *copies)
+    leg.synchronize(model)
+    return time.perf_counter() - start, 0.0
