@@ -1,5 +1,7 @@
 """TensorFlow: the CNN on CIFAR-10."""
 
+from functools import partial
+
 import numpy as np
 import tensorflow as tf
 from setup import batches, predict, setup, synchronize  # noqa: F401
@@ -16,11 +18,6 @@ class CNN(tf.Module):
         values = {name: tf.cast(array, self.dtype) for name, array in arranged(weights).items()}
         self.weights = {name: tf.Variable(value) for name, value in values.items()}
         self.momenta = {name: tf.Variable(tf.zeros_like(value)) for name, value in values.items()}
-
-        # XLA pays for convolutions on a GPU only.
-        compiled = tf.function(jit_compile=task.device == "cuda")
-        self.train_step = compiled(self.train_step)
-        self.predict_batch = compiled(self.predict_batch)
 
     def scores(self, x, training):
         weights = {name: tf.cast(weight, self.compute_dtype) for name, weight in self.weights.items()}
@@ -43,25 +40,6 @@ class CNN(tf.Module):
         x = dropout(tf.nn.relu(dense(x, "dense1")), 0.5)
         return tf.cast(dense(x, "dense2"), self.dtype)
 
-    def train_step(self, x, y, batch):
-        with tf.GradientTape() as tape:
-            scores = self.scores(tf.gather(x, batch), training=True)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather(y, batch), scores)
-            loss = tf.reduce_mean(losses)
-        for name, gradient in tape.gradient(loss, self.weights).items():
-            # v = momentum v + g; w -= rate v, in one fused operation.
-            tf.raw_ops.ResourceApplyMomentum(
-                var=self.weights[name].handle,
-                accum=self.momenta[name].handle,
-                lr=tf.constant(self.task.learning_rate, self.dtype),
-                grad=gradient,
-                momentum=tf.constant(self.task.momentum, self.dtype),
-            )
-        return loss
-
-    def predict_batch(self, x):
-        return self.scores(x, training=False)
-
 
 def arranged(weights):
     """Canonical weights in TensorFlow's order: HWIO, [in, out], the inputs of dense1 from C, H, W to H, W, C."""
@@ -72,7 +50,12 @@ def arranged(weights):
 
 # Build
 def build(task, weights):
-    return CNN(task, weights)
+    model = CNN(task, weights)
+    # XLA pays for convolutions on a GPU only.
+    compiled = partial(tf.function, jit_compile=task.device == "cuda")
+    model.step = compiled(partial(step, model))
+    model.predict_batch = compiled(partial(model.scores, training=False))
+    return model
 
 
 # Load
@@ -90,8 +73,25 @@ def place(model, array):
 
 
 # Train
+def step(model, x, y, batch):
+    with tf.GradientTape() as tape:
+        scores = model.scores(tf.gather(x, batch), training=True)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather(y, batch), scores)
+        loss = tf.reduce_mean(losses)
+    for name, gradient in tape.gradient(loss, model.weights).items():
+        # v = momentum v + g; w -= rate v, in one fused operation.
+        tf.raw_ops.ResourceApplyMomentum(
+            var=model.weights[name].handle,
+            accum=model.momenta[name].handle,
+            lr=tf.constant(model.task.learning_rate, model.dtype),
+            grad=gradient,
+            momentum=tf.constant(model.task.momentum, model.dtype),
+        )
+    return loss
+
+
 def train(model, x, y, order):
-    return [model.train_step(x, y, batch) for batch in batches(model, order)]
+    return [model.step(x, y, batch) for batch in batches(model, order)]
 
 
 # Predict: as for every TensorFlow leg, in setup.py.

@@ -15,10 +15,8 @@ class ResNet50(tf.Module):
         self.weights = {
             name: tf.Variable(tf.cast(array, self.dtype), trainable=False) for name, array in arrays.items()
         }
-        # XLA pays for convolutions on a GPU only.
-        self.predict_batch = tf.function(self.predict_batch, jit_compile=task.device == "cuda")
 
-    def predict_batch(self, x):
+    def features(self, x):
         x = tf.nn.relu(self.convolution(tf.cast(x, self.compute_dtype), "conv1", "bn1", 2))
         # Zeros serve as padding here too, since nothing is below zero behind the relu; XLA pads no pooling explicitly.
         x, padding = self.pad(x, 3, 2)
@@ -55,7 +53,10 @@ class ResNet50(tf.Module):
 
 # Build
 def build(task, weights):
-    return ResNet50(task, weights)
+    model = ResNet50(task, weights)
+    # XLA pays for convolutions on a GPU only.
+    model.predict_batch = tf.function(model.features, jit_compile=task.device == "cuda")
+    return model
 
 
 # Place

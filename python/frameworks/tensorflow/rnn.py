@@ -1,5 +1,7 @@
 """TensorFlow: the GRU on IMDB."""
 
+from functools import partial
+
 import tensorflow as tf
 from setup import batches, predict, setup, synchronize  # noqa: F401
 
@@ -15,11 +17,6 @@ class RNN(tf.Module):
         self.means = {name: tf.Variable(tf.zeros_like(weight)) for name, weight in self.weights.items()}
         self.squares = {name: tf.Variable(tf.zeros_like(weight)) for name, weight in self.weights.items()}
         self.steps = tf.Variable(tf.zeros((), self.dtype))
-
-        # XLA cannot compile cuDNN's operation.
-        compiled = tf.function(jit_compile=task.device == "cpu")
-        self.train_step = compiled(self.train_step)
-        self.predict_batch = compiled(self.predict_batch)
 
     def scores(self, x):
         weights = self.weights
@@ -55,45 +52,15 @@ class RNN(tf.Module):
             h = (1 - z) * n + z * h
         return h
 
-    def train_step(self, x, y, batch):
-        with tf.GradientTape() as tape:
-            scores = self.scores(tf.gather(x, batch))
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather(y, batch), scores)
-            loss = tf.reduce_mean(losses)
-        gradients = tape.gradient(loss, self.weights)
-
-        task = self.task
-        rate, beta1, beta2, epsilon = (
-            tf.constant(number, self.dtype) for number in (task.learning_rate, task.beta1, task.beta2, task.epsilon)
-        )
-        self.steps.assign_add(1)
-        beta1_power, beta2_power = beta1**self.steps, beta2**self.steps
-        if not task.as_shipped:
-            # TensorFlow's Adam adds epsilon before the bias correction; so scaled it stands behind, as in PyTorch.
-            epsilon *= tf.sqrt(1 - beta2_power)
-        for name, gradient in gradients.items():
-            tf.raw_ops.ResourceApplyAdam(
-                var=self.weights[name].handle,
-                m=self.means[name].handle,
-                v=self.squares[name].handle,
-                beta1_power=beta1_power,
-                beta2_power=beta2_power,
-                lr=rate,
-                beta1=beta1,
-                beta2=beta2,
-                epsilon=epsilon,
-                # The embedding's gradient lists a token as often as it occurs: made dense, its pieces are summed.
-                grad=tf.convert_to_tensor(gradient),
-            )
-        return loss
-
-    def predict_batch(self, x):
-        return self.scores(x)
-
 
 # Build
 def build(task, weights):
-    return RNN(task, weights)
+    model = RNN(task, weights)
+    # XLA cannot compile cuDNN's operation.
+    compiled = partial(tf.function, jit_compile=task.device == "cpu")
+    model.step = compiled(partial(step, model))
+    model.predict_batch = compiled(model.scores)
+    return model
 
 
 # Load
@@ -111,8 +78,41 @@ def place(model, array):
 
 
 # Train
+def step(model, x, y, batch):
+    with tf.GradientTape() as tape:
+        scores = model.scores(tf.gather(x, batch))
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather(y, batch), scores)
+        loss = tf.reduce_mean(losses)
+    gradients = tape.gradient(loss, model.weights)
+
+    task = model.task
+    rate, beta1, beta2, epsilon = (
+        tf.constant(number, model.dtype) for number in (task.learning_rate, task.beta1, task.beta2, task.epsilon)
+    )
+    model.steps.assign_add(1)
+    beta1_power, beta2_power = beta1**model.steps, beta2**model.steps
+    if not task.as_shipped:
+        # TensorFlow's Adam adds epsilon before the bias correction; so scaled it stands behind, as in PyTorch.
+        epsilon *= tf.sqrt(1 - beta2_power)
+    for name, gradient in gradients.items():
+        tf.raw_ops.ResourceApplyAdam(
+            var=model.weights[name].handle,
+            m=model.means[name].handle,
+            v=model.squares[name].handle,
+            beta1_power=beta1_power,
+            beta2_power=beta2_power,
+            lr=rate,
+            beta1=beta1,
+            beta2=beta2,
+            epsilon=epsilon,
+            # The embedding's gradient lists a token as often as it occurs: made dense, its pieces are summed.
+            grad=tf.convert_to_tensor(gradient),
+        )
+    return loss
+
+
 def train(model, x, y, order):
-    return [model.train_step(x, y, batch) for batch in batches(model, order)]
+    return [model.step(x, y, batch) for batch in batches(model, order)]
 
 
 # Predict: as for every TensorFlow leg, in setup.py.
