@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import CORE, records_of, required, rosetta, snakemake
+from conftest import CORE, records_of, required, rosetta, snakemake, variables
 from rosetta import config, isolation, records
 from rosetta.frameworks import discover, select, unreachable
 
@@ -164,6 +164,22 @@ print(json.dumps([clock.seconds, time.perf_counter() - start, clock.processor_se
 """
 """Fills a leg's queue with steps, takes the clock's time, and then asks for what the steps made."""
 
+SHARES = """
+from glob import glob
+
+def ticks():
+    fields = {{path: open(path).read().rpartition(")")[2].split() for path in glob("/proc/self/task/*/stat")}}
+    return {{path: int(words[11]) + int(words[12]) for path, words in fields.items()}}
+
+before = ticks()
+for _ in range(2):
+    leg.train(model, x, y, order)
+leg.synchronize(model)
+spent = sorted((count - before.get(path, 0) for path, count in ticks().items()), reverse=True)
+print(json.dumps([count / sum(spent) for count in spent + [0]]))
+"""
+"""Shares of the processor time of two epochs that each thread took, the largest first: utime and stime of proc_pid_stat(5)."""
+
 GRAPHS = """
 from torch._dynamo.utils import counters
 first = counters["stats"]["unique_graphs"]
@@ -174,12 +190,12 @@ print(json.dumps([first, counters["stats"]["unique_graphs"]]))
 """
 
 
-def answer(leg, code: str, ran: Path, batch=16) -> list:
-    """What a piece of code prints as JSON, run behind START in a leg's environment with one thread; four batches are an epoch."""
+def answer(leg, code: str, ran: Path, batch=16, threads=1) -> list:
+    """What a piece of code prints as JSON, run behind START in a leg's environment; four batches are an epoch."""
     if reason := excused(ran, leg) or unreachable(leg, config.load({})):
         pytest.skip(reason)
     made = json.loads((ran / f"shared_data/environments/{leg.framework.environment}-cpu-isolated.json").read_text())
-    fields = {"batch": batch, "precision": "fp32", "device": "cpu", "threads": 1}
+    fields = {"batch": batch, "precision": "fp32", "device": "cpu", "threads": threads}
     text = (START + code).format(
         root=str(config.ROOT / "python"),
         task=json.dumps(leg.for_worker(**fields)),
@@ -187,7 +203,7 @@ def answer(leg, code: str, ran: Path, batch=16) -> list:
         folders=leg.framework.shared_folders,
         weights=str((ran / "shared_data" / leg.task.name / "weights").resolve()),
     )
-    environment = isolation.variables(1, "cpu", {**made["variables"], **leg.framework.variables_for(1)})
+    environment = isolation.variables(threads, "cpu", {**made["variables"], **leg.framework.variables_for(threads)})
     done = subprocess.run([made["python"], "-c", text], env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.strip().splitlines()[-1])
@@ -206,12 +222,38 @@ def test_synchronize_waits_for_all_that_is_queued(name, ran):
     assert clocked > 0.7 * processor
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processor time of single threads is Linux's to tell")
+@pytest.mark.parametrize(
+    "name", ["caffe2", "chainer", "cntk", "jax", "keras-jax", "mxnet-gluon", "numpy", "paddle", "pytorch", "tensorflow"]
+)
+def test_leg_uses_both_threads_that_it_is_given(name, ran):
+    """The setting is no bound alone: a second thread has a part in the work. On a CPU, MLX and tinygrad have but one."""
+    leg = select([f"python/{name}/cnn"])[0]
+    shares = {threads: answer(leg, SHARES, ran, 32, threads)[1] for threads in (1, 2)}
+    assert shares[2] > 0.15, shares
+    assert shares[1] < shares[2] / 2, shares
+
+
 @pytest.mark.parametrize("task", ["cnn", "rnn"])
 def test_what_is_called_compiled_is_compiled_once(task, ran):
     """A model that the compiler passes over runs eagerly without a word; one that it compiles again does so inside an epoch."""
     first, later = answer(select([f"python/pytorch-compile/{task}"])[0], GRAPHS, ran)
     assert first >= 1
     assert later == first
+
+
+def test_the_harness_is_compared_with_a_bare_loop(ran):
+    """benchmarks/overhead.py: says both times and their ratio, within one process and apart, and leaves no record."""
+    before = record(ran, "python/numpy/rnn")
+    command = [sys.executable, str(config.ROOT / "benchmarks/overhead.py"), "python/numpy/rnn", "--rounds", "1"]
+    command += [word for setting in SETTINGS if not setting.startswith(("legs", "rounds")) for word in ("-c", setting)]
+    for more in ([], ["--apart"]):
+        done = subprocess.run([*command, *more], env=variables(ran), capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+        name, harness, bare, ratio = done.stdout.splitlines()[1].split()[:4]
+        assert name == "python/numpy/rnn"
+        assert all(float(number) > 0 for number in (harness, bare, ratio))
+    assert record(ran, "python/numpy/rnn") == before
 
 
 def test_a_retired_framework_has_its_row_its_fate_and_its_figures(ran):
