@@ -1,8 +1,8 @@
 """A leg's file around another leg's: the harness drives and times it as any other, and between its epochs the same work is done in a bare loop.
 
 Runs in the leg's environment, named by overhead.py; the leg's own file is `task.alternated`. Both loops share one process and one model, so one
-layout of memory: what is left between them is the harness. The bare loop runs where the harness lets a leg collect its garbage, outside the clock,
-and its seconds come back as those of a `collection`. It reads copies of the arrays, no memory maps.
+layout of memory: what is left between them is the measuring loop, its clock and the arrays' memory maps. The bare loop runs where the harness lets a
+leg collect its garbage, outside the clock, and its seconds come back as those of a `collection`. It reads copies of the arrays, no memory maps.
 """
 
 import time

@@ -3,8 +3,9 @@
     .venv/bin/python benchmarks/overhead.py 'python/*/cnn' --rounds 2 -c work.cnn.epochs=8        after `make report` or `rosetta setup`
 
 Epochs of both kinds alternate within one process: two processes of the same work differ by 5 to 10 % (where their memory lies, which core they
-got), more than what is looked for. `--apart` gives each side processes of its own, in turn: the bare one then has nothing of the harness about it,
-neither the worker nor the parent that watches; a leg of Julia is always measured so.
+got), more than what is looked for. The parent that watches the process is there for both kinds; its own part is counted: `watcher` is its
+processor time as a share of one core's. `--apart` gives each side processes of its own, in turn: the bare one then has nothing of the harness
+about it, neither the worker nor the watcher; a leg of Julia is always measured so.
 
 Prints, for each leg, both medians, and the ratio of an epoch to the mean of the bare epochs before and after it (the median; `--apart`: the ratio
 of the medians) with its 95 % interval. A benchmark and no test: its result depends on how busy the machine is.
@@ -14,7 +15,9 @@ import json
 import math
 import statistics
 import subprocess
+import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +25,7 @@ from typing import Annotated
 import numpy as np
 import typer
 from rosetta import cli, environments, isolation, measuring
-from rosetta.frameworks import Leg, unsupported
+from rosetta.frameworks import Leg, unreachable, unsupported
 from rosetta.plan import Plan
 from rosetta.report.statistics import interval, ratio_interval
 from rosetta.worker.julia import setting
@@ -47,71 +50,100 @@ def main(
     apart: Annotated[bool, typer.Option("--apart", help="a process for each side")] = False,
     overrides: Annotated[list[str] | None, typer.Option("--config", "-c", metavar="KEY=VALUE")] = None,
 ):
-    settings = cli.settings([*(overrides or []), "rounds=1"])
-    plan = Plan.of(settings, legs, apart=True)
-    print(f"{'leg':<34} {'harness, s':>10} {'bare, s':>10} {'ratio':>6}  95 % interval")
-    for leg in plan.legs:
-        if leg.framework.retired or unsupported(leg, settings):
-            continue
-        if leg.framework.language not in BARE:
-            print(f"{leg.name:<34} there is no bare loop in this language yet")
-            continue
-        made, reason = made_for(plan, leg)
-        if reason:
-            print(f"{leg.name:<34} {reason}")
-            continue
-        compared = in_turn if apart or leg.framework.language != "python" else alternated
-        medians, ratio, (low, high) = compared(plan, leg, made, rounds)
-        print(
-            f"{leg.name:<34} {medians[0]:>10.3f} {medians[1]:>10.3f} {ratio:>6.3f}  {low:.3f} to {high:.3f}", flush=True
-        )
+    with cli.plain_errors():
+        settings = cli.settings([*(overrides or []), "rounds=1"])
+        plan = Plan.of(settings, legs, apart=True)
+        print(f"{'leg':<34} {'harness, s':>10} {'bare, s':>10} {'ratio':>6}  {'95 % interval':<16} watcher")
+        for leg in plan.legs:
+            if leg.framework.retired or unsupported(leg, settings):
+                continue
+            print(f"{leg.name:<34} {line(plan, leg, rounds, apart)}", flush=True)
+
+
+def line(plan: Plan, leg: Leg, rounds: int, apart: bool) -> str:
+    """What came of a leg, or why it cannot be compared: the other legs go on."""
+    if leg.framework.language not in BARE:
+        return "there is no bare loop in this language yet"
+    apart = apart or leg.framework.language != "python"
+    if not apart and plan.settings.work[leg.task.name]["epochs"] < 2:
+        return f"two epochs are the least, as the first warms up: -c work.{leg.task.name}.epochs=8"
+    made, reason = made_for(plan, leg)
+    if reason:
+        return reason
+    try:
+        medians, ratio, (low, high), watcher = (in_turn if apart else alternated)(plan, leg, made, rounds)
+    except Failed as error:
+        return str(error)
+    return f"{medians[0]:>10.3f} {medians[1]:>10.3f} {ratio:>6.3f}  {low:.3f} to {high:.3f}   {watcher:.2%}"
+
+
+def say(text: str) -> None:
+    """To the person who waits, not into the table."""
+    print(text, file=sys.stderr)
+
+
+class Failed(Exception):
+    """A leg did not come to its end; the message says how."""
 
 
 def alternated(plan: Plan, leg: Leg, made: dict, rounds: int):
-    """Both kinds of epoch in one process: medians in seconds, the median of the ratios, its interval."""
-    kinds, ratios = {"epoch": [], "collection": []}, []
+    """Both kinds of epoch in one process: medians in seconds, the median of the ratios, its interval, the watcher's share."""
+    sides, ratios, watched = ([], []), [], []
     for _ in range(rounds):
-        phases = timed(plan, Alternating.around(leg), made)
+        phases, watcher = timed(plan, Alternating.around(leg), made)
         # The first of each kind warms up: the bare loop reads arrays that nothing has read before.
-        harness, bare = ([p["seconds"] for p in phases if p["phase"] == kind][1:] for kind in kinds)
-        kinds["epoch"] += harness
-        kinds["collection"] += bare
+        harness, bare = ([p["seconds"] for p in phases if p["phase"] == kind][1:] for kind in ("epoch", "collection"))
+        sides[0].extend(harness)
+        sides[1].extend(bare)
         ratios.append([math.log(own / ((before + after) / 2)) for own, before, after in zip(harness, bare, bare[1:])])
-    medians = [statistics.median(seconds) for seconds in kinds.values()]
+        watched.append(watcher)
     low, high = interval(ratios)
-    return medians, math.exp(statistics.median(sum(ratios, []))), (math.exp(low), math.exp(high))
+    ratio = math.exp(statistics.median(sum(ratios, [])))
+    return [statistics.median(side) for side in sides], ratio, (math.exp(low), math.exp(high)), max(watched)
 
 
 def in_turn(plan: Plan, leg: Leg, made: dict, rounds: int):
-    """Each kind of epoch in processes of its own: medians in seconds, their ratio, its interval."""
-    sides = [], []
+    """Each kind of epoch in processes of its own: medians in seconds, their ratio, its interval, the watcher's share."""
+    sides, watched = ([], []), []
     for number in range(rounds):
-        order = (harness, bare) if number % 2 else (bare, harness)
-        for side in order:
-            sides[side is bare].append(side(plan, leg, made))
+        for side in (0, 1) if number % 2 else (1, 0):
+            if side:
+                sides[1].append(bare(plan, leg, made))
+            else:
+                phases, watcher = timed(plan, leg, made)
+                sides[0].append([phase["seconds"] for phase in phases if phase["phase"] == "epoch"])
+                watched.append(watcher)
     medians = [statistics.median(sum(side, [])) for side in sides]
-    return medians, medians[0] / medians[1], ratio_interval(*sides)
+    return medians, medians[0] / medians[1], ratio_interval(*sides), max(watched)
 
 
 def made_for(plan: Plan, leg) -> tuple[dict, str]:
     """A leg's data and environment, made if they have to be: (environment, why it cannot run)."""
     measuring.ensure_data(plan, leg.task)
     made = measuring.provide(plan, leg.framework.environment, lambda text: None)
-    return made, made["reason"] or environments.lacking(leg, made)
+    return made, unreachable(leg, plan.settings) or made["reason"] or environments.lacking(leg, made)
 
 
 def harness(plan: Plan, leg, made: dict) -> list[float]:
-    return [phase["seconds"] for phase in timed(plan, leg, made) if phase["phase"] == "epoch"]
+    phases, _ = timed(plan, leg, made)
+    return [phase["seconds"] for phase in phases if phase["phase"] == "epoch"]
 
 
-def timed(plan: Plan, leg: Leg, made: dict) -> list[dict]:
-    """The phases of one process under the harness; nothing is recorded."""
-    log = plan.log(leg, "overhead")
-    record = measuring.blank(plan, leg, 1, log)
-    measuring.attempt(plan, leg, 1, made, log, record, print, measuring.nothing)
+def timed(plan: Plan, leg: Leg, made: dict) -> tuple[list[dict], float]:
+    """The phases of one process under the harness, of which nothing is recorded, and the watching parent's share of a core meanwhile."""
+    looks = []
+
+    def look(event):
+        if event.get("phase") in ("epoch", "collection"):
+            looks.append((time.perf_counter(), time.process_time()))
+
+    record = measuring.blank(plan, leg, 1, plan.log(leg, "overhead"))
+    measuring.attempt(plan, leg, 1, made, Path(record["log"]), record, say, look)
     if record["status"] != "ok":
-        raise SystemExit(f"{leg.name}: {record['status']}: {record['reason']}")
-    return record["phases"]
+        raise Failed(f"{record['status']}: {record['reason']}")
+    (start, before), (stop, after) = looks[0], looks[-1]
+    # In a run shorter than two looks, nothing was seen.
+    return record["phases"], (after - before) / (stop - start) if stop - start > 1 else math.nan
 
 
 def bare(plan: Plan, leg, made: dict) -> list[float]:
@@ -139,12 +171,12 @@ def bare(plan: Plan, leg, made: dict) -> list[float]:
         project = [f"--project={tools['project']}"] if tools.get("project") else []
         command = [tools["julia"], *tools["arguments"], "--startup-file=no", *project, str(BARE["julia"])]
         text = for_julia(spec, task.trained)
-    with tempfile.NamedTemporaryFile("w", suffix=".spec") as file, isolation.device_lock(settings.device, print):
+    with tempfile.NamedTemporaryFile("w", suffix=".spec") as file, isolation.device_lock(settings.device, say):
         file.write(text)
         file.flush()
         done = subprocess.run([*command, file.name], env=environment, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"{leg.name}: the bare loop failed: {done.stderr.strip().splitlines()[-1]}")
+        raise Failed(f"the bare loop failed: {done.stderr.strip().splitlines()[-1]}")
     last = done.stdout.strip().splitlines()[-1]
     return json.loads(last) if leg.framework.language == "python" else [float(word) for word in last.split()]
 

@@ -10,8 +10,9 @@ import statistics
 from typing import Annotated
 
 import typer
-from overhead import harness, made_for
+from overhead import Failed, harness, made_for
 from rosetta import cli
+from rosetta.config import ConfigError
 from rosetta.plan import Plan
 from rosetta.report.statistics import ratio_interval
 
@@ -21,12 +22,16 @@ def main(
     rounds: Annotated[int, typer.Option(help="fresh processes of each leg")] = 5,
     overrides: Annotated[list[str] | None, typer.Option("--config", "-c", metavar="KEY=VALUE")] = None,
 ):
-    settings = cli.settings([*(overrides or []), "rounds=1"])
-    plan = Plan.of(settings, legs, apart=True)
+    with cli.plain_errors():
+        plan = Plan.of(cli.settings([*(overrides or []), "rounds=1"]), legs, apart=True)
+        compare(plan, legs, rounds)
+
+
+def compare(plan: Plan, legs: list[str], rounds: int) -> None:
     by_name = {leg.name: leg for leg in plan.legs}
     chosen = [by_name.get(name) for name in legs]
     if len(legs) % 2 or None in chosen or any(a.task is not b.task for a, b in zip(chosen[::2], chosen[1::2])):
-        raise SystemExit(
+        raise ConfigError(
             "name two legs, or several times two, each with its task: r/keras/rnn python/keras-tensorflow/rnn"
         )
     print(f"{'legs':<50} {'seconds':>17} {'ratio':>6}  95 % interval  fastest")
@@ -36,10 +41,14 @@ def main(
             print(f"{first.name} {second.name}: {reason}")
             continue
         sides = [], []
-        for number in range(rounds):
-            turns = list(zip((first, second), made, sides))
-            for leg, (environment, _), side in reversed(turns) if number % 2 else turns:
-                side.append(harness(plan, leg, environment))
+        try:
+            for number in range(rounds):
+                turns = list(zip((first, second), made, sides))
+                for leg, (environment, _), side in reversed(turns) if number % 2 else turns:
+                    side.append(harness(plan, leg, environment))
+        except Failed as error:
+            print(f"{first.name} {second.name}: {error}")
+            continue
         medians = [statistics.median(sum(side, [])) for side in sides]
         fastest = [min(sum(side, [])) for side in sides]
         low, high = ratio_interval(*sides)

@@ -92,6 +92,7 @@ def test_four_functions_make_a_leg_that_passes_the_proof(folder, tmp_path):
         (["numpy"], "there already"),
         (["x", "--task", "gan"], "cnn, rnn"),
         (["x", "--environment", "moder"], "modern"),
+        (["x", "--environment", "julia"], "modern"),
     ],
 )
 def test_what_will_not_do_is_said_in_one_line(arguments, word, tmp_path):

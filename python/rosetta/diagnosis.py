@@ -1,6 +1,8 @@
 """What `rosetta doctor` finds: of each leg whether it is ready, and what the machine is like right now."""
 
 import json
+import sys
+from importlib.util import find_spec
 
 import threadpoolctl
 from rich.console import Console
@@ -75,6 +77,15 @@ def leg_state(plan: Plan, leg: Leg, found: dict) -> dict:
         return {"leg": leg.name, "state": "unsupported", "reason": reason, "mend": ""}
     if reason := unreachable(leg, plan.settings):
         return {"leg": leg.name, "state": "unavailable", "reason": reason, "mend": ""}
+    if plan.settings.deployment == "current" and (
+        missing := [name for name in leg.framework.libraries if not find_spec(name)]
+    ):
+        return {
+            "leg": leg.name,
+            "state": "unavailable",
+            "reason": f"{', '.join(missing)} cannot be imported in {sys.executable}",
+            "mend": "install it there, or leave deployment=current out",
+        }
     if found["state"] == "ready" and (reason := environments.lacking(leg, found)):
         return {
             "leg": leg.name,

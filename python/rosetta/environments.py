@@ -132,7 +132,7 @@ def provide(name: str, settings: Settings, say: Callable[[str], None] = print) -
         }
         # With `current` the machine is used as it is.
         if settings.deployment == "isolated":
-            provide_programs(name, file)
+            provide_programs(name, settings.device, file)
             if not reason:
                 found["variables"], reason = provide_libraries(name, file)
         if reason:
@@ -222,11 +222,11 @@ def installations(
     return [install]
 
 
-def provide_programs(name: str, log) -> None:
+def provide_programs(name: str, device: str, log) -> None:
     """Installs what the legs of an environment start besides Python, where it may; what is missing then stops only the legs that need it."""
     frameworks = {leg.framework.name: leg.framework for leg in discover() if leg.framework.environment == name}
     for framework in frameworks.values():
-        for program, package in framework.programs.items():
+        for program, package in framework.programs_on(device).items():
             if shutil.which(program) is None:
                 log.write(debian.install((package,), log, f"{framework.title} needs the program {program}") + "\n")
 

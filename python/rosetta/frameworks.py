@@ -29,7 +29,7 @@ class Framework:
         computes: the one precision it has, where it cannot follow the one asked for; else empty.
         libraries: Python modules whose versions are recorded.
         files: the sibling folder whose files this row runs; empty: its own.
-        programs: {program that its legs start, such as a compiler: Debian's package that has it}.
+        programs: {program that its legs start, such as a compiler: Debian's package that has it}; "cpu/clang" on that device alone.
         uses: further sibling folders whose files its legs import.
         variables: variables of its processes; `{threads}` stands for the number of threads.
         options: further fields of `task`, by which rows that share their files differ.
@@ -73,6 +73,11 @@ class Framework:
     def shared_folders(self) -> list[str]:
         """Folders whose files its legs import besides their own."""
         return [str(self.folder.with_name(name)) for name in self.uses]
+
+    def programs_on(self, device: str) -> dict[str, str]:
+        """{program: Debian's package} of what its legs start on a device."""
+        named = {key.rpartition("/"): package for key, package in self.programs.items()}
+        return {program: package for (only, _, program), package in named.items() if only in ("", device)}
 
     def variables_for(self, threads: int) -> dict[str, str]:
         """The variables of its processes."""
@@ -171,7 +176,7 @@ def unsupported(leg: Leg, settings: Settings) -> str:
 
 def unreachable(leg: Leg, settings: Settings) -> str:
     """Why the device asked for, or a program that the leg starts, cannot be had on this machine; empty when they can."""
-    for program, package in leg.framework.programs.items():
+    for program, package in leg.framework.programs_on(settings.device).items():
         if shutil.which(program) is None:
             return f"{leg.framework.title} needs the program {program}, which is not on PATH; on Debian and Ubuntu: sudo apt-get install {package}"
     if settings.device == "cuda" and not machine.gpus():

@@ -217,11 +217,13 @@ def fill(record: dict, outcome: isolation.Outcome, settings: Settings, leg: Leg,
     elif bad:
         worst = bad[0]
         size = "not a finite number" if worst["difference"] is None else f"{worst['difference']:.1e}"
-        at = f" at step {worst['step']}" if worst["step"] else ""
+        at = f" at step {worst['step']}" if worst["step"] or worst["quantity"] == "logits" else ""
+        quantities = [d["quantity"] for d in bad if d["precision"] == worst["precision"]]
+        families = dict.fromkeys("gradients" if name.startswith("gradient") else name for name in quantities)
         record.update(
             status="mismatch",
             reason=f"{worst['precision']} {worst['quantity']}{at} differs by {size}, allowed is {worst['tolerance']:.0e} ({len(bad)} of "
-            f"{len(record['differences'])} comparisons fail)",
+            f"{len(record['differences'])} comparisons fail, in {worst['precision']} those of {', '.join(families)})",
         )
     elif record["kind"] == "proof" and not record["differences"]:
         record.update(status="invalid", reason="the proof compared nothing")

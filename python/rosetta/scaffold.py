@@ -28,8 +28,12 @@ def create(name: str, task: str, environment: str) -> list[Path]:
         raise ConfigError(f"{folder.relative_to(ROOT)} is there already; choose another name, or remove the folder")
     if task not in HEADINGS:
         raise ConfigError(f"there is no template of {task!r}; choose from {', '.join(HEADINGS)}")
-    if not environments.lock(environment, "cpu").exists():
-        known = sorted(path.stem for path in environments.REQUIREMENTS.glob("*.lock") if "-" not in path.stem)
+    locks = {path.stem for path in environments.REQUIREMENTS.glob("*.lock") if "-" not in path.stem} - {
+        "harness",
+        "browser",
+    }
+    known = sorted(name for name in locks if not environments.toolchain(name))
+    if environment not in known:
         raise ConfigError(f"there is no environment {environment!r}; choose from {', '.join(known)}")
     rng = np.random.default_rng(0)
     view = {

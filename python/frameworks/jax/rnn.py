@@ -77,14 +77,15 @@ def train(model, x, y, order):
 
 # Predict
 @partial(jax.jit, static_argnames="graph")
-def scores(graph, state, x, batch):
+def scores(graph, state, x):
     network, _ = nnx.merge(graph, state)
-    return network(x[batch])
+    return network(x)
 
 
 def predict(model, x):
-    batches = np.arange(len(x)).reshape(-1, model.task.batch)
-    return np.concatenate([scores(model.graph, model.state, x, batch) for batch in batches])
+    size = model.task.batch
+    parts = [scores(model.graph, model.state, x[start : start + size]) for start in range(0, len(x), size)]
+    return np.concatenate(parts)  # read only when every batch has been queued
 
 
 # Weights

@@ -9,11 +9,9 @@ from setup import backend, exact, forget, predict, put, setup, synchronize  # no
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "dense1", "dense2")
 
 
-# Build
-def build(task, weights):
-    setup(task)
-    rate = 1.0 if task.dropout else 0.0
-    model = keras.Sequential(
+def network(dropout):
+    rate = 1.0 if dropout else 0.0
+    return keras.Sequential(
         [
             layers.Input((32, 32, 3)),
             layers.Conv2D(50, 3, padding="same", activation="relu", name="conv1"),
@@ -32,6 +30,12 @@ def build(task, weights):
             layers.Dense(10, name="dense2"),
         ]
     )
+
+
+# Build
+def build(task, weights):
+    setup(task)
+    model = network(task.dropout)
     model.compile(
         # v = momentum v - rate g; w += v: the same path as PyTorch's while the rate is constant.
         optimizer=keras.optimizers.SGD(task.learning_rate, exact(task.momentum)),

@@ -30,10 +30,8 @@ class Adam(backend.Adam):
         self._epsilon = value
 
 
-# Build
-def build(task, weights):
-    setup(task)
-    model = keras.Sequential(
+def network():
+    return keras.Sequential(
         [
             layers.Input((150,), dtype="int32"),
             layers.Embedding(30_000, 125, name="embedding"),
@@ -41,6 +39,12 @@ def build(task, weights):
             layers.Dense(2, name="dense"),
         ]
     )
+
+
+# Build
+def build(task, weights):
+    setup(task)
+    model = network()
     optimizer = keras.optimizers.Adam if task.as_shipped else Adam
     model.compile(
         optimizer=optimizer(task.learning_rate, exact(task.beta1), exact(task.beta2), task.epsilon),

@@ -1,7 +1,7 @@
 """What the three Keras legs share: precision, and the step of the backend that KERAS_BACKEND names.
 
 The network, its weights and its optimizer are written once, in Keras. What a step is differs by backend: on_tensorflow.py,
-on_jax.py and on_torch.py hold the same six functions, because `Model.train_on_batch` reads its loss back after every step.
+on_jax.py and on_torch.py hold the same seven functions, because `Model.train_on_batch` reads its loss back after every step.
 """
 
 import importlib

@@ -67,18 +67,7 @@ def build(task, weights):
     model.task = task
     model.optimizer = optimizer_of(task)
     load(model, weights)
-
-    # A compiled function is pure: what it reads and changes besides its arguments is declared.
-    state = [model.state, model.optimizer.state]
-    loss_and_gradients = nn.value_and_grad(model, loss_of)
-
-    @partial(mx.compile, inputs=state, outputs=state)
-    def step(x, y):
-        loss, gradients = loss_and_gradients(model, x, y)
-        model.optimizer.update(model, gradients)
-        return loss
-
-    model.step = step
+    model.step = compiled_step(model)
     model.scores = mx.compile(lambda x: model(x), inputs=[model.state])
     return model
 
@@ -100,6 +89,20 @@ def place(model, array):
 
 
 # Train
+def compiled_step(model):
+    # A compiled function is pure: what it reads and changes besides its arguments is declared.
+    state = [model.state, model.optimizer.state]
+    loss_and_gradients = nn.value_and_grad(model, loss_of)
+
+    @partial(mx.compile, inputs=state, outputs=state)
+    def step(x, y):
+        loss, gradients = loss_and_gradients(model, x, y)
+        model.optimizer.update(model, gradients)
+        return loss
+
+    return step
+
+
 def train(model, x, y, order):
     losses = []
     for batch in mx.array(order).reshape(-1, model.task.batch):

@@ -9,7 +9,7 @@ from layers import DTYPES, SGD, Dense, cross_entropy
 from numpy.lib.stride_tricks import as_strided
 
 
-# Setup: the layers
+# Setup: the layers, and the network
 class Conv:
     """3 x 3, padding 1. w is [9 in, out]: kernel row, kernel column, channel; canonical is OIHW."""
 
@@ -88,7 +88,6 @@ def pool_back(dy, x, y):
     return dx
 
 
-# Build
 class CNN:
     def __init__(self, task):
         self.task, self.dtype = task, DTYPES[task.precision]
@@ -137,6 +136,7 @@ class CNN:
         self.block_back(d * drop1, *self.convs[:2], tape1, True)
 
 
+# Build
 def build(task, weights):
     model = CNN(task)
     load(model, weights)

@@ -8,7 +8,7 @@ import numpy as np
 from layers import DTYPES, Adam, Dense, cross_entropy
 
 
-# Setup: the layers
+# Setup: the layers, and the network
 class Embedding:
     names = ("embedding.weight",)
 
@@ -85,7 +85,6 @@ class GRU:
         return di @ w_ih.T
 
 
-# Build
 class RNN:
     def __init__(self, task):
         self.task, self.dtype = task, DTYPES[task.precision]
@@ -100,6 +99,7 @@ class RNN:
         self.embedding.backward(self.gru.backward(self.dense.backward(d)))
 
 
+# Build
 def build(task, weights):
     model = RNN(task)
     load(model, weights)

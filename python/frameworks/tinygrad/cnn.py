@@ -39,16 +39,7 @@ def build(task, weights):
     # The momentum is float32 whatever the weights are.
     model.optimizer.b = [Tensor.zeros(w.shape, dtype=w.dtype).contiguous() for w in model.optimizer.params]
     load(model, weights)
-
-    # Run as it is the first time, captured the second, replayed from the third on, in the same buffers.
-    @TinyJit
-    @Context(TRAINING=1)
-    def step(x, y, batch):
-        model.optimizer.zero_grad()
-        loss = model(x[batch]).cross_entropy(y[batch]).backward()
-        return loss.realize(*model.optimizer.schedule_step())
-
-    model.step = step
+    model.step = captured_step(model)
     model.scores = TinyJit(lambda x: model(x).realize())
     return model
 
@@ -65,6 +56,18 @@ def place(model, array):
 
 
 # Train
+def captured_step(model):
+    # Run as it is the first time, captured the second, replayed from the third on, in the same buffers.
+    @TinyJit
+    @Context(TRAINING=1)
+    def step(x, y, batch):
+        model.optimizer.zero_grad()
+        loss = model(x[batch]).cross_entropy(y[batch]).backward()
+        return loss.realize(*model.optimizer.schedule_step())
+
+    return step
+
+
 def train(model, x, y, order):
     losses = []
     for batch in order.astype(np.int32).reshape(-1, model.task.batch):

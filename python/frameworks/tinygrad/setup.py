@@ -14,10 +14,9 @@ def setup(task):
     DEV.value = task.device.upper()
     # The type of new weights, of the optimizer's rate and of dropout's random numbers.
     DEFAULT_FLOAT.value = DTYPES[task.precision].name
-    if task.precision == "fp64":
-        # The kernel that adds up an embedding's gradient says float32 whatever the weights are (`nn._embedding_bwd`).
-        nn.dtypes = copy(dtypes)
-        nn.dtypes.float = dtypes.float64
+    # The kernel that adds up an embedding's gradient says float32 whatever the weights are (`nn._embedding_bwd`).
+    nn.dtypes = copy(dtypes)
+    nn.dtypes.float = DTYPES[task.precision]
     # Whether kernels for CUDA may use tensor cores for float32, whatever the variable in the user's environment says.
     ALLOW_TF32.value = int(task.precision == "tf32")
     Tensor.manual_seed(task.seed)

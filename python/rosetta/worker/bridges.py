@@ -40,5 +40,9 @@ def open_python(path, folders=()):
     try:
         spec.loader.exec_module(module)
     except ImportError as error:
-        raise Unavailable("%s (in %s); `rosetta doctor` says what mends it" % (error, sys.executable)) from None
+        source = getattr(sys.modules.get(error.name or ""), "__file__", None) or ""
+        if os.path.dirname(source) in [os.path.dirname(path)] + list(folders):
+            raise  # a name that the leg's own files lack
+        mend = "its package belongs into python/environments and a new lock, or, with deployment=current, into that interpreter"
+        raise Unavailable("%s (in %s); %s" % (error, sys.executable, mend)) from None
     return module

@@ -7,12 +7,9 @@ source("setup.R", local = TRUE)
 
 layer_names <- c("conv1", "conv2", "conv3", "conv4", "dense1", "dense2")
 
-# Build -----------------------------------------------------------------------
-
-build <- function(task, weights) {
-  setup(task)
-  rate <- if (task$dropout) 1 else 0
-  model <- keras_model_sequential(input_shape = c(32L, 32L, 3L)) |>
+network <- function(dropout) {
+  rate <- if (dropout) 1 else 0
+  keras_model_sequential(input_shape = c(32L, 32L, 3L)) |>
     layer_conv_2d(50, 3, padding = "same", activation = "relu", name = "conv1") |>
     layer_conv_2d(50, 3, padding = "same", name = "conv2") |>
     layer_max_pooling_2d(2) |>
@@ -27,6 +24,13 @@ build <- function(task, weights) {
     layer_dense(512, activation = "relu", name = "dense1") |>
     layer_dropout(0.5 * rate) |>
     layer_dense(10, name = "dense2")
+}
+
+# Build -----------------------------------------------------------------------
+
+build <- function(task, weights) {
+  setup(task)
+  model <- network(task$dropout)
   model |> compile(
     # v = momentum v - rate g; w += v: the same path as PyTorch's while the rate is constant.
     optimizer = optimizer_sgd(task$learning_rate, momentum = exact(task, task$momentum)),

@@ -22,14 +22,18 @@ exact_epsilon <- function(task) {
   }
 }
 
+network <- function() {
+  keras_model_sequential(input_shape = 150L, input_dtype = "int32") |>
+    layer_embedding(30000, 125, name = "embedding") |>
+    layer_gru(100, name = "gru") |>
+    layer_dense(2, name = "dense")
+}
+
 # Build -----------------------------------------------------------------------
 
 build <- function(task, weights) {
   setup(task)
-  model <- keras_model_sequential(input_shape = 150L, input_dtype = "int32") |>
-    layer_embedding(30000, 125, name = "embedding") |>
-    layer_gru(100, name = "gru") |>
-    layer_dense(2, name = "dense")
+  model <- network()
   model |> compile(
     optimizer = optimizer_adam(task$learning_rate, exact(task, task$beta1), exact(task, task$beta2), task$epsilon),
     loss = loss_sparse_categorical_crossentropy(from_logits = TRUE)
