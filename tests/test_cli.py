@@ -1,6 +1,7 @@
 """The command line: what it says, and the exit codes that scripts use."""
 
 import importlib.metadata
+import importlib.util
 import json
 
 import pytest
@@ -136,6 +137,11 @@ def test_legs_run_in_the_interpreter_at_hand_with_what_it_can_import(tmp_path):
     done = rosetta("verify", "python/chainer/cnn", workdir=tmp_path, config=config, PYTHONPATH=str(modules))
     assert done.returncode != 0
     assert "the chainer of this cluster is broken" in done.stdout
+    done = rosetta("doctor", "--json", workdir=tmp_path, config=config)
+    states = {leg["leg"]: leg for leg in json.loads(done.stdout)["legs"]}
+    assert states["python/numpy/rnn"]["state"] == "ready"
+    if importlib.util.find_spec("cntk") is None:
+        assert "cntk cannot be imported in" in states["python/cntk/rnn"]["reason"]
 
 
 def test_an_impossible_device_is_unsupported_with_exit_code_3(smoke):

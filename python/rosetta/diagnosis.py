@@ -77,9 +77,8 @@ def leg_state(plan: Plan, leg: Leg, found: dict) -> dict:
         return {"leg": leg.name, "state": "unsupported", "reason": reason, "mend": ""}
     if reason := unreachable(leg, plan.settings):
         return {"leg": leg.name, "state": "unavailable", "reason": reason, "mend": ""}
-    if plan.settings.deployment == "current" and (
-        missing := [name for name in leg.framework.libraries if not find_spec(name)]
-    ):
+    in_python = plan.settings.deployment == "current" and leg.framework.language == "python"
+    if in_python and (missing := [name for name in leg.framework.libraries if not find_spec(name)]):
         return {
             "leg": leg.name,
             "state": "unavailable",
