@@ -5,10 +5,10 @@ layout of memory: what is left between them is the measuring loop, its clock and
 leg collect its garbage, outside the clock, and its seconds come back as those of a `collection`. It reads copies of the arrays, no memory maps.
 """
 
-import time
-
 import numpy as np
+from bare import epoch
 from rosetta.worker.bridges import open_python
+from rosetta.worker.job import order
 
 copies = []
 """x and, where the task is trained, y, as the leg's `place` gave them."""
@@ -34,12 +34,5 @@ def place(model, array):
 
 def collect():
     """Seconds of a bare epoch, in the form of the harness's collections."""
-    order = np.random.RandomState(0).permutation(samples)[: samples // batch * batch]
-    leg.synchronize(model)
-    start = time.perf_counter()
-    if trained:
-        leg.train(model, *copies, order)
-    else:
-        leg.predict(model, *copies)
-    leg.synchronize(model)
-    return time.perf_counter() - start, 0.0
+    arrays = (*copies, order(0, 0, samples, batch)) if trained else copies
+    return epoch(leg, model, *arrays), 0.0

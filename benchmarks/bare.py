@@ -36,17 +36,20 @@ def main(path):
             leg.train(model, x, y, order[: task.batch])
     else:
         leg.predict(model, x)
-    seconds = []
-    for _ in range(spec.epochs):
-        leg.synchronize(model)
-        start = time.perf_counter()
-        if task.trained:
-            leg.train(model, x, y, order)
-        else:
-            leg.predict(model, x)
-        leg.synchronize(model)
-        seconds.append(time.perf_counter() - start)
-    print(json.dumps(seconds))
+    arrays = (x, y, order) if task.trained else (x,)
+    print(json.dumps([epoch(leg, model, *arrays) for _ in range(spec.epochs)]))
+
+
+def epoch(leg, model, *arrays):
+    """Seconds of one pass over x, y and an order, or over x alone where nothing is trained."""
+    leg.synchronize(model)
+    start = time.perf_counter()
+    if len(arrays) > 1:
+        leg.train(model, *arrays)
+    else:
+        leg.predict(model, *arrays)
+    leg.synchronize(model)
+    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

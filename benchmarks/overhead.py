@@ -92,10 +92,10 @@ def alternated(plan: Plan, leg: Leg, made: dict, rounds: int):
     for _ in range(rounds):
         phases, watcher = timed(plan, Alternating.around(leg), made)
         # The first of each kind warms up: the bare loop reads arrays that nothing has read before.
-        harness, bare = ([p["seconds"] for p in phases if p["phase"] == kind][1:] for kind in ("epoch", "collection"))
-        sides[0].extend(harness)
+        own, bare = (seconds_of(phases, kind)[1:] for kind in ("epoch", "collection"))
+        sides[0].extend(own)
         sides[1].extend(bare)
-        ratios.append([math.log(own / ((before + after) / 2)) for own, before, after in zip(harness, bare, bare[1:])])
+        ratios.append([math.log(one / ((before + after) / 2)) for one, before, after in zip(own, bare, bare[1:])])
         watched.append(watcher)
     low, high = interval(ratios)
     ratio = math.exp(statistics.median(sum(ratios, [])))
@@ -111,7 +111,7 @@ def in_turn(plan: Plan, leg: Leg, made: dict, rounds: int):
                 sides[1].append(bare(plan, leg, made))
             else:
                 phases, watcher = timed(plan, leg, made)
-                sides[0].append([phase["seconds"] for phase in phases if phase["phase"] == "epoch"])
+                sides[0].append(seconds_of(phases, "epoch"))
                 watched.append(watcher)
     medians = [statistics.median(sum(side, [])) for side in sides]
     return medians, medians[0] / medians[1], ratio_interval(*sides), max(watched)
@@ -126,7 +126,11 @@ def made_for(plan: Plan, leg) -> tuple[dict, str]:
 
 def harness(plan: Plan, leg, made: dict) -> list[float]:
     phases, _ = timed(plan, leg, made)
-    return [phase["seconds"] for phase in phases if phase["phase"] == "epoch"]
+    return seconds_of(phases, "epoch")
+
+
+def seconds_of(phases: list[dict], kind: str) -> list[float]:
+    return [phase["seconds"] for phase in phases if phase["phase"] == kind]
 
 
 def timed(plan: Plan, leg: Leg, made: dict) -> tuple[list[dict], float]:

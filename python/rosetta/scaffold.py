@@ -28,11 +28,9 @@ def create(name: str, task: str, environment: str) -> list[Path]:
         raise ConfigError(f"{folder.relative_to(ROOT)} is there already; choose another name, or remove the folder")
     if task not in HEADINGS:
         raise ConfigError(f"there is no template of {task!r}; choose from {', '.join(HEADINGS)}")
-    locks = {path.stem for path in environments.REQUIREMENTS.glob("*.lock") if "-" not in path.stem} - {
-        "harness",
-        "browser",
-    }
-    known = sorted(name for name in locks if not environments.toolchain(name))
+    names = {path.stem for path in environments.REQUIREMENTS.glob("*.lock") if "-" not in path.stem}
+    # Not the harness's own and the tests' browser, nor those that bring another language.
+    known = sorted(name for name in names - {"harness", "browser"} if not environments.needs(name).toolchain)
     if environment not in known:
         raise ConfigError(f"there is no environment {environment!r}; choose from {', '.join(known)}")
     rng = np.random.default_rng(0)
