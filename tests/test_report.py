@@ -792,6 +792,19 @@ def test_the_grid_tells_the_proof_to_those_who_see_it_and_those_who_do_not(tmp_p
         assert f'<span aria-hidden="true">{sign}</span><span class="unseen">, proof: {word}</span>' in cells[leg]
 
 
+def test_the_grid_says_what_its_seconds_are_for_where_the_jobs_differ(tmp_path):
+    half = edit(sample.good("python/numpy/cnn"), lambda run: run["work"].update(samples=256))
+    html, _ = written([half, sample.good("r/base/cnn"), sample.good("python/numpy/rnn")], tmp_path)
+    grid = html.partition('<table class="grid">')[2].partition("</table>")[0]
+    cells = dict(re.findall(r'<td><a href="#leg-([a-z-]+)-quick-cpu-fp32">(.*?)</a>', grid))
+    jobs = {leg: re.findall("for (.*?)</span>", cell) for leg, cell in cells.items()}
+    assert jobs == {
+        "python-numpy-cnn": ["3 epochs of 256 samples"],
+        "r-base-cnn": ["3 epochs of 640 samples"],
+        "python-numpy-rnn": [],
+    }
+
+
 def test_details_lead_to_the_logs_and_name_lock_framework_and_proof(tmp_path, monkeypatch):
     """Logs by a way that works wherever the folder of reports is moved to."""
     monkeypatch.chdir(tmp_path)

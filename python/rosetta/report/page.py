@@ -219,8 +219,12 @@ def grid(legs: list[dict], rows: list[dict]) -> dict:
     for leg, row in sorted(zip(legs, rows), key=lambda pair: results.order_of(pair[0])[2:]):
         cells = languages.setdefault(leg["language"], {}).setdefault(leg["framework"], {})
         cells.setdefault(leg["task"], []).append((leg, row))
+    tasks = list(dict.fromkeys(leg["task"] for leg in legs))
+    timed = [row for row in rows if not words.missing(row["seconds_median"])]
     return {
-        "tasks": list(dict.fromkeys(leg["task"] for leg in legs)),
+        "tasks": tasks,
+        # Seconds of different jobs stand in one column: each says what it is for.
+        "unequal": {task for task in tasks if len({words.job(task, row) for row in timed if row["task"] == task}) > 1},
         "languages": languages,
         "titles": {(leg["language"], leg["framework"]): leg["title"] for leg in legs},
         "several": len({(leg["profile"], leg["device"], leg["precision"]) for leg in legs}) > 1,
