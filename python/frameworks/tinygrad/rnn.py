@@ -7,7 +7,7 @@ within a step, the loop (recurrence.py) carries them on, and what does not depen
 
 import numpy as np
 from recurrence import compile_parts
-from setup import DTYPES, put, setup, synchronize  # noqa: F401
+from setup import DTYPES, parts, put, setup, synchronize  # noqa: F401
 from tinygrad import Tensor, nn
 
 
@@ -83,7 +83,8 @@ def train(model, x, y, order):
 
 # Predict
 def predict(model, x):
-    scores = [model.predict_batch(part.clone().realize()).clone().realize() for part in x.split(model.task.batch)]
+    # The next replay overwrites what this one returns.
+    scores = [model.predict_batch(part).clone().realize() for part in parts(x, model.task.batch)]
     return Tensor.cat(*scores).numpy()
 
 

@@ -3,7 +3,7 @@
 from copy import copy
 
 import numpy as np
-from tinygrad import Device, Tensor, dtypes, nn
+from tinygrad import Device, Tensor, UOp, dtypes, nn
 from tinygrad.helpers import ALLOW_TF32, DEFAULT_FLOAT, DEV
 
 DTYPES = {"fp64": dtypes.float64, "fp32": dtypes.float32, "tf32": dtypes.float32}
@@ -27,6 +27,16 @@ def put(tensors, arrays):
     for tensor, array in zip(tensors, arrays):
         tensor.assign(Tensor(np.array(array), dtype=tensor.dtype))
     Tensor.realize(*tensors)
+
+
+def parts(x, size):
+    """Batches of `x`, each copied: what TinyJit replays wants a buffer of its own.
+
+    Where a batch begins is a variable of the copying kernel, which as a number would be compiled anew for every batch.
+    """
+    for start in range(0, len(x), size):
+        first = UOp.variable("first", 0, len(x) - size).bind(start)
+        yield x[first : first + size].clone().realize()
 
 
 # Synchronize
