@@ -87,7 +87,7 @@ def results_in(folder, category):
 
 def needs_of(leg):
     """What a proof and a round read: a newer one of these calls for a new run."""
-    if leg.framework.retired:
+    if every.idle(leg):
         return leg.sources()
     return [*leg.sources(), *data_of(leg.task), plan.environment(leg.framework.environment)]
 

@@ -43,7 +43,13 @@ def leave_marker(workdir, reason):
     plan = Plan.of(config.load({}))
     marker = workdir / plan.environment("julia")
     marker.parent.mkdir(parents=True)
-    made = {"status": "unavailable", "reason": reason, "lock": environments.lock_sha256("julia"), "toolchain": None}
+    made = {
+        "status": "unavailable",
+        "reason": reason,
+        "python": "",
+        "lock": environments.lock_sha256("julia"),
+        "toolchain": None,
+    }
     marker.write_text(json.dumps({**made, "situation": environments.situation("julia", plan.settings)}))
 
 

@@ -53,6 +53,7 @@ def environment(plan: Plan, name: str) -> dict:
                 "mend": mend(name, made["reason"], changed),
                 "changed": changed,
                 "toolchain": made["toolchain"],
+                "python": environments.interpreter(made, plan.settings),
             }
     return {
         **known,
@@ -75,7 +76,7 @@ def leg_state(plan: Plan, leg: Leg, found: dict) -> dict:
         return {"leg": leg.name, "state": "retired", "reason": leg.framework.retired, "mend": ""}
     if reason := unsupported(leg, plan.settings):
         return {"leg": leg.name, "state": "unsupported", "reason": reason, "mend": ""}
-    if reason := unreachable(leg, plan.settings):
+    if reason := unreachable(leg, plan.settings, found.get("python") or sys.executable):
         return {"leg": leg.name, "state": "unavailable", "reason": reason, "mend": ""}
     in_python = plan.settings.deployment == "current" and leg.framework.language == "python"
     if in_python and (missing := [name for name in leg.framework.libraries if not find_spec(name)]):

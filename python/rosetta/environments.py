@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,12 +21,10 @@ from filelock import FileLock
 
 from rosetta import debian, interpreters, machine, records
 from rosetta.config import ROOT, Settings
-from rosetta.frameworks import Leg, discover, tomllib
+from rosetta.frameworks import NO_GPU, Leg, discover, is_there, tomllib
 from rosetta.indexes import has_wheel, uv_environment
 
 REQUIREMENTS = ROOT / "python" / "environments"
-CUDA_13 = 13_000
-"""NVML's number of the newest CUDA that a driver serves: 1000 times the major version."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def folder() -> Path:
 def lock(name: str, device: str) -> Path:
     """The lock that serves a device: on a GPU that of the newest CUDA that the driver and the environment both have."""
     if device == "cuda":
-        for variant, least in (("cuda13", CUDA_13), ("cuda12", 0)):
+        for variant, least in (("cuda13", machine.CUDA_13), ("cuda12", 0)):
             path = REQUIREMENTS / f"{name}-{variant}.lock"
             if path.exists() and machine.cuda_version() >= least:
                 return path
@@ -104,6 +103,7 @@ def situation(name: str, settings: Settings) -> dict:
         "device": settings.device,
         "python": sys.version.split()[0],
         "language": module.find() if module else None,
+        **({"driver": machine.cuda_version()} if settings.device == "cuda" else {}),
         **{variable: os.environ[variable] for variable in variables if os.environ.get(variable)},
     }
 
@@ -131,10 +131,9 @@ def provide(name: str, settings: Settings, say: Callable[[str], None] = print) -
             "variables": {},
         }
         # With `current` the machine is used as it is.
-        if settings.deployment == "isolated":
-            provide_programs(name, settings.device, file)
-            if not reason:
-                found["variables"], reason = provide_libraries(name, file)
+        if settings.deployment == "isolated" and not reason:
+            provide_programs(name, settings.device, python, file)
+            found["variables"], reason = provide_libraries(name, file)
         if reason:
             found.update(status="unavailable", reason=reason)
         elif module := toolchain(name):
@@ -142,6 +141,11 @@ def provide(name: str, settings: Settings, say: Callable[[str], None] = print) -
             found["toolchain"] = module.provide(python, file, getattr(needs(name), module.WANTS), settings.device)
             found.update(status=found["toolchain"]["status"], reason=found["toolchain"]["reason"])
         return found
+
+
+def interpreter(found: dict, settings: Settings) -> str:
+    """The Python that the legs of an environment run in."""
+    return sys.executable if settings.deployment == "current" else found["python"]
 
 
 def lacking(leg: Leg, found: dict) -> str:
@@ -158,6 +162,8 @@ def provide_python(name: str, settings: Settings, log, say: Callable[[str], None
     python = home / "bin" / "python"
     if unfit := unfit_platform(needs(name).only):
         return "", unfit
+    if settings.device == "cuda" and not machine.gpus():
+        return "", NO_GPU
     uv = find_uv()
     if uv is None:
         return "", "uv is missing; install it with `python3 -m pip install uv`, or set deployment: current"
@@ -183,9 +189,30 @@ def provide_python(name: str, settings: Settings, log, say: Callable[[str], None
         return "", f"{base} could not make an environment: {last_line(Path(log.name))}"
     for attempt in installations(name, settings.device, python, base, uv, environment):
         if debian.run(attempt, log, environment):
+            if unfit := unfit_torch(python, requirements):
+                return "", f"{unfit}; `rosetta setup {name} -c device=cuda` tries again (details in {log.name})"
             records.write_text(marker, json.dumps(wanted))
             return str(python), ""
     return "", f"the packages of {requirements.relative_to(ROOT)} could not be installed: {last_line(Path(log.name))}"
+
+
+def unfit_torch(python: Path, requirements: Path) -> str:
+    """Why the build of torch in an environment is not the one for its lock's CUDA; empty where it is, or where there is none.
+
+    PyTorch has a package index for each CUDA, and uv takes the build for CPUs without a word where none of theirs can be had or fits.
+    """
+    cuda = requirements.stem.partition("-cuda")[2]
+    if not cuda or "torch==" not in requirements.read_text():
+        return ""
+    ask = [str(python), "-c", "import torch; print(torch.version.cuda)"]
+    done = subprocess.run(ask, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    found = done.stdout.strip()
+    if found.partition(".")[0] == cuda:
+        return ""
+    build = {"": "no build that can be imported", "None": "its build for CPUs"}.get(
+        found, f"its build for CUDA {found}"
+    )
+    return f"of torch came {build}, where this driver wants that for CUDA {cuda}: https://download.pytorch.org has to be reachable"
 
 
 def unfit_platform(only: str) -> str:
@@ -222,13 +249,13 @@ def installations(
     return [install]
 
 
-def provide_programs(name: str, device: str, log) -> None:
+def provide_programs(name: str, device: str, python: str, log) -> None:
     """Installs what the legs of an environment start besides Python, where it may; what is missing then stops only the legs that need it."""
     frameworks = {leg.framework.name: leg.framework for leg in discover() if leg.framework.environment == name}
     for framework in frameworks.values():
         for program, package in framework.programs_on(device).items():
-            if shutil.which(program) is None:
-                log.write(debian.install((package,), log, f"{framework.title} needs the program {program}") + "\n")
+            if not is_there(program, python):
+                log.write(debian.install((package,), log, f"{framework.title} needs {program}") + "\n")
 
 
 def provide_libraries(name: str, log) -> tuple[dict[str, str], str]:

@@ -3,6 +3,7 @@
 import fnmatch
 import functools
 import shutil
+import subprocess
 import sys
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
@@ -30,10 +31,12 @@ class Framework:
         libraries: Python modules whose versions are recorded.
         files: the sibling folder whose files this row runs; empty: its own.
         programs: {program that its legs start, such as a compiler: Debian's package that has it}; "cpu/clang" on that device alone.
+            "Python.h" stands for the interpreter's own headers, which compiled extensions include.
         uses: further sibling folders whose files its legs import.
         variables: variables of its processes; `{threads}` stands for the number of threads.
         options: further fields of `task`, by which rows that share their files differ.
-        unsupported: {"cuda", "tf32", "cpu/bf16", "rnn" ...: why it cannot be had}.
+        unsupported: {"cuda", "tf32", "cpu/bf16", "rnn", "cuda/bf16/rnn" ...: why it cannot be had}. "cuda12" is for
+            environments alone: what the driver's CUDA excludes there may well be had with deployment=current.
         as_shipped: {task: what the library's own layer or optimizer does otherwise than the reference}.
         mapping: {"convolution", "gru", "adam" ...: how this library wants what the canonical weights hold}.
         published: FRAMEWORK/API under which published_results.csv has its figures of 2018; empty: none.
@@ -163,8 +166,8 @@ def unsupported(leg: Leg, settings: Settings) -> str:
     framework, device, precision = leg.framework, settings.device, settings.precision
     if (device, precision) == ("cpu", "tf32"):
         return "TF32 is a format of NVIDIA GPUs; on a CPU choose fp32 or bf16"
-    asked = (device, precision, f"{device}/{precision}", leg.task.name, f"{precision}/{leg.task.name}")
-    for key in asked:
+    task, both = leg.task.name, f"{device}/{precision}"
+    for key in (device, precision, both, task, f"{precision}/{task}", f"{both}/{task}"):
         if key in framework.unsupported:
             return f"{framework.title} has no {key} here: {framework.unsupported[key]}"
     if device not in framework.devices:
@@ -174,11 +177,41 @@ def unsupported(leg: Leg, settings: Settings) -> str:
     return ""
 
 
-def unreachable(leg: Leg, settings: Settings) -> str:
-    """Why the device asked for, or a program that the leg starts, cannot be had on this machine; empty when they can."""
+NO_GPU = "no NVIDIA GPU answers here: `nvidia-smi` has to list one, or run with device=cpu"
+
+
+def unreachable(leg: Leg, settings: Settings, python: str = sys.executable) -> str:
+    """Why the device asked for, or a program that the leg starts, cannot be had on this machine; empty when they can.
+
+    Args:
+        python: the interpreter that the leg runs in.
+    """
     for program, package in leg.framework.programs_on(settings.device).items():
-        if shutil.which(program) is None:
-            return f"{leg.framework.title} needs the program {program}, which is not on PATH; on Debian and Ubuntu: sudo apt-get install {package}"
-    if settings.device == "cuda" and not machine.gpus():
-        return "no NVIDIA GPU answers here: `nvidia-smi` has to list one, or run with device=cpu"
+        if not is_there(program, python):
+            needed = f"the headers of {python}" if program == HEADER else f"the program {program}, which is not on PATH"
+            return f"{leg.framework.title} needs {needed}; on Debian and Ubuntu: sudo apt-get install {package}"
+    if settings.device != "cuda":
+        return ""
+    if not machine.gpus():
+        return NO_GPU
+    if settings.deployment == "isolated" and machine.cuda_version() < machine.CUDA_13:
+        return leg.framework.unsupported.get("cuda12", "")
     return ""
+
+
+HEADER = "Python.h"
+
+
+def is_there(program: str, python: str) -> bool:
+    """Whether a program is on PATH, or the header of an interpreter where its build looks for it."""
+    return has_header(python) if program == HEADER else shutil.which(program) is not None
+
+
+def has_header(python: str) -> bool:
+    """Debian keeps the headers of its Python in a package of their own."""
+    code = f"import os, sysconfig; print(os.path.exists(os.path.join(sysconfig.get_path('include'), '{HEADER}')))"
+    try:
+        done = subprocess.run([python, "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    except OSError:
+        return True  # there is no such interpreter, which is said where the leg is started
+    return done.stdout.strip() == "True"

@@ -70,6 +70,10 @@ def gpus() -> list[dict]:
     return found
 
 
+CUDA_13 = 13_000
+"""NVML's number of CUDA 13: 1000 times the major version."""
+
+
 def cuda_version() -> int:
     """The newest CUDA that the driver serves, as NVML counts: 13000 for 13.0; 0 without a driver."""
     import pynvml

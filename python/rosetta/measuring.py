@@ -4,7 +4,6 @@ import json
 import math
 import os
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,10 +43,11 @@ def run(plan: Plan, leg: Leg, number: int, say: Callable, listen: Callable) -> d
         record.update(status="unsupported", reason=reason)
     else:
         marker = json.loads(plan.environment(leg.framework.environment).read_text())
-        if reason := unreachable(leg, plan.settings) or marker["reason"] or environments.lacking(leg, marker):
+        python = environments.interpreter(marker, plan.settings)
+        if reason := marker["reason"] or unreachable(leg, plan.settings, python) or environments.lacking(leg, marker):
             record.update(status="unavailable", reason=reason)
         else:
-            attempt(plan, leg, number, marker, log, record, say, listen)
+            attempt(plan, leg, number, marker, python, log, record, say, listen)
     records.write(path, record)
     records.remember(HISTORY, record)
     return record
@@ -116,7 +116,15 @@ def published_work(task: str) -> dict[str, int]:
 
 
 def attempt(
-    plan: Plan, leg: Leg, number: int, marker: dict, log: Path, record: dict, say: Callable, listen: Callable
+    plan: Plan,
+    leg: Leg,
+    number: int,
+    marker: dict,
+    python: str,
+    log: Path,
+    record: dict,
+    say: Callable,
+    listen: Callable,
 ) -> None:
     """Runs the worker and fills the record with what came of it."""
     settings, task = plan.settings, leg.task
@@ -164,7 +172,6 @@ def attempt(
     own = leg.framework.variables_for(settings.threads)
     extra = {**toolchain.get("environment", {}), **marker["variables"], **own}
     variables = isolation.variables(settings.threads, settings.device, extra, settings.deployment)
-    python = sys.executable if settings.deployment == "current" else marker["python"]
     # Proofs may share processors, as nobody times them; a GPU's memory is for one leg alone.
     with isolation.device_lock(settings.device, say, shared=not number and settings.device == "cpu"):
         if number:

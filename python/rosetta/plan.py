@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rosetta.config import Settings
-from rosetta.frameworks import Leg, select
+from rosetta.frameworks import Leg, select, unsupported
 from rosetta.tasks import Task
 
 SHARED = Path("shared_data")
@@ -63,7 +63,11 @@ class Plan:
 
     def environments(self) -> list[str]:
         """Names of the environments that its legs run in."""
-        return sorted({leg.framework.environment for leg in self.legs if not leg.framework.retired})
+        return sorted({leg.framework.environment for leg in self.legs if not self.idle(leg)})
+
+    def idle(self, leg: Leg) -> bool:
+        """Whether a leg needs neither data nor an environment, because its record says why it cannot run with these settings anywhere."""
+        return bool(leg.framework.retired or unsupported(leg, self.settings))
 
     def environment(self, name: str) -> Path:
         return SHARED / "environments" / f"{name}-{self.settings.device}-{self.settings.deployment}.json"

@@ -1,0 +1,91 @@
+"""What an environment needs beside its lock: the right build for a GPU, programs, headers."""
+
+import shutil
+
+import pytest
+from rosetta import config, environments, machine
+from rosetta.frameworks import NO_GPU, select, unreachable, unsupported
+from rosetta.plan import Plan
+
+H100 = {"name": "NVIDIA H100 80GB HBM3", "driver": "580.159.04", "memory_gib": 79.6, "cores": 16896, "clock_mhz": 1980}
+
+
+def saying(folder, words):
+    """A program that says the same to every question."""
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\necho {words}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A machine whose driver serves CUDA 12."""
+    monkeypatch.setattr(machine, "gpus", lambda: [H100])
+    monkeypatch.setattr(machine, "cuda_version", lambda: 12_080)
+
+
+def test_a_leg_that_compiles_extensions_needs_the_headers_of_its_python(tmp_path, monkeypatch):
+    """Debian keeps them in python3-dev; without them the compiler would say so, in a hundred lines."""
+    monkeypatch.setattr(shutil, "which", lambda program: f"/usr/bin/{program}")
+    (leg,) = select(["python/pytorch-compile/cnn"])
+    bare = saying(tmp_path, "False")
+    reason = unreachable(leg, config.load({}), str(bare))
+    assert str(bare) in reason
+    assert reason.endswith("sudo apt-get install python3-dev")
+    assert unreachable(leg, config.load({}), str(saying(tmp_path, "True"))) == ""
+
+
+@pytest.mark.parametrize(
+    ("cuda", "words"),
+    [("None", "CPUs"), ("13.0", "CUDA 13.0"), ("", "can be imported"), ("12.6", None)],
+)
+def test_torch_for_another_cuda_than_the_locks_is_no_environment(tmp_path, cuda, words):
+    reason = environments.unfit_torch(saying(tmp_path, cuda), environments.REQUIREMENTS / "modern-cuda12.lock")
+    assert (words in reason and "CUDA 12:" in reason) if words else reason == ""
+
+
+def test_only_a_gpus_environments_are_looked_at_for_their_torch(tmp_path):
+    for lock in ("modern.lock", "tensorflow-cuda12.lock"):
+        assert environments.unfit_torch(saying(tmp_path, "None"), environments.REQUIREMENTS / lock) == ""
+
+
+def test_nothing_is_downloaded_for_a_gpu_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROSETTA_ENVIRONMENTS", str(tmp_path))
+    monkeypatch.setattr(machine, "gpus", list)
+    found = environments.provide("modern", config.load({"device": "cuda"}))
+    assert (found["status"], found["reason"]) == ("unavailable", NO_GPU)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["modern.lock", "modern.log"]
+
+
+def test_a_driver_that_came_since_calls_for_the_environment_anew(monkeypatch):
+    settings = config.load({"device": "cuda"})
+    situations = []
+    for version in (0, 12_080):
+        monkeypatch.setattr(machine, "cuda_version", lambda version=version: version)
+        situations.append(environments.situation("modern", settings))
+    assert situations[0]["lock"] == situations[1]["lock"]
+    assert situations[0] != situations[1]
+
+
+def test_environments_without_a_leg_for_the_device_are_not_made():
+    on_gpu = Plan.of(config.load({"device": "cuda"}), ["*"]).environments()
+    assert on_gpu == ["julia", "modern", "rkeras", "rtorch", "tensorflow"]
+    assert {"legacy", "caffe2", "cntk", "numpy", *on_gpu} <= set(Plan.of(config.load({}), ["*"]).environments())
+
+
+def test_mlx_needs_a_driver_of_cuda_13_where_the_environment_is_ours(gpu):
+    (leg,) = select(["python/mlx/cnn"])
+    assert "a driver of CUDA 13" in unreachable(leg, config.load({"device": "cuda"}))
+    assert unreachable(leg, config.load({"device": "cuda", "deployment": "current"})) == ""
+    (leg,) = select(["python/jax/cnn"])
+    assert unreachable(leg, config.load({"device": "cuda"})) == ""
+
+
+def test_a_precision_that_one_task_lacks_on_one_device_is_unsupported():
+    rnn, cnn = (select([f"python/keras-tensorflow/{task}"])[0] for task in ("rnn", "cnn"))
+    bf16 = {"device": "cuda", "precision": "bf16"}
+    assert "float32" in unsupported(rnn, config.load(bf16))
+    assert unsupported(rnn, config.load({**bf16, "device": "cpu"})) == ""
+    assert unsupported(rnn, config.load({**bf16, "precision": "tf32"})) == ""
+    assert unsupported(cnn, config.load(bf16)) == ""
