@@ -1,6 +1,7 @@
 """What an environment needs beside its lock: the right build for a GPU, programs, headers."""
 
 import shutil
+import subprocess
 
 import pytest
 from rosetta import config, environments, machine
@@ -89,3 +90,21 @@ def test_a_precision_that_one_task_lacks_on_one_device_is_unsupported():
     assert unsupported(rnn, config.load({**bf16, "device": "cpu"})) == ""
     assert unsupported(rnn, config.load({**bf16, "precision": "tf32"})) == ""
     assert unsupported(cnn, config.load(bf16)) == ""
+
+
+def test_tinygrad_is_shown_the_compiler_that_nvidias_package_brings(environment, tmp_path):
+    """The package as pip lays it down, its libraries empty: the compiler's other half is loaded, too."""
+    made = environment("modern")
+    if made["status"] != "ready":
+        pytest.skip(made["reason"])
+    libraries = tmp_path / "nvidia" / "cu13" / "lib"
+    libraries.mkdir(parents=True)
+    for name in ("libnvrtc.so.13", "libnvrtc-builtins.so.13.0"):
+        subprocess.run(["gcc", "-shared", "-x", "c", "-o", str(libraries / name), "/dev/null"], check=True)
+    code = (
+        f"import os, sys; sys.path[:0] = [{str(config.ROOT / 'python/frameworks/tinygrad')!r}, {str(tmp_path)!r}]; "
+        "import setup; setup.find_nvrtc(); print(os.environ['NVRTC_PATH']); "
+        "print('libnvrtc-builtins' in open('/proc/self/maps').read())"
+    )
+    done = subprocess.run([made["python"], "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == [str(libraries / "libnvrtc.so.13"), "True"], done.stderr

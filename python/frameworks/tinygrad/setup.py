@@ -1,6 +1,10 @@
 """What the three tinygrad legs share: device, precision, putting weights in place, waiting."""
 
+import ctypes
+import os
 from copy import copy
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from tinygrad import Device, Tensor, UOp, dtypes, nn
@@ -12,6 +16,8 @@ DTYPES = {"fp64": dtypes.float64, "fp32": dtypes.float32, "tf32": dtypes.float32
 def setup(task):
     """Obeys the task's device, seed and precision. tinygrad's CPU device runs its kernels on one thread."""
     DEV.value = task.device.upper()
+    if task.device == "cuda" and "NVRTC_PATH" not in os.environ:
+        find_nvrtc()
     # The type of new weights, of the optimizer's rate and of dropout's random numbers.
     DEFAULT_FLOAT.value = DTYPES[task.precision].name
     # The kernel that adds up an embedding's gradient says float32 whatever the weights are (`nn._embedding_bwd`).
@@ -20,6 +26,20 @@ def setup(task):
     # Whether kernels for CUDA may use tensor cores for float32, whatever the variable in the user's environment says.
     ALLOW_TF32.value = int(task.precision == "tf32")
     Tensor.manual_seed(task.seed)
+
+
+def find_nvrtc():
+    """Shows tinygrad the compiler of kernels that NVIDIA's package brings.
+
+    It looks in the system's folders alone, and where there is none it writes PTX by itself, without a word.
+    """
+    package = find_spec("nvidia")
+    folders = map(Path, package.submodule_search_locations if package else [])
+    for library in sorted(path for folder in folders for path in folder.glob("*/lib/libnvrtc.so.*")):
+        # What is loaded is found by its name: the package's folder is not one of those where NVRTC looks for its other half.
+        for builtins in library.parent.glob("libnvrtc-builtins.so.*"):
+            ctypes.CDLL(str(builtins))
+        os.environ["NVRTC_PATH"] = str(library)
 
 
 def put(tensors, arrays):
