@@ -24,8 +24,8 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rosetta import cli, environments, isolation, measuring
-from rosetta.frameworks import Leg, unreachable, unsupported
+from rosetta import cli, isolation, measuring
+from rosetta.frameworks import Leg, unsupported
 from rosetta.plan import Plan
 from rosetta.report.statistics import interval, ratio_interval
 from rosetta.worker.julia import setting
@@ -121,7 +121,7 @@ def made_for(plan: Plan, leg) -> tuple[dict, str]:
     """A leg's data and environment, made if they have to be: (environment, why it cannot run)."""
     measuring.ensure_data(plan, leg.task)
     made = measuring.provide(plan, leg.framework.environment, lambda text: None)
-    return made, unreachable(leg, plan.settings) or made["reason"] or environments.lacking(leg, made)
+    return made, measuring.obstacle(leg, plan.settings, made)
 
 
 def harness(plan: Plan, leg, made: dict) -> list[float]:

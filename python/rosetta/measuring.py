@@ -43,14 +43,19 @@ def run(plan: Plan, leg: Leg, number: int, say: Callable, listen: Callable) -> d
         record.update(status="unsupported", reason=reason)
     else:
         marker = json.loads(plan.environment(leg.framework.environment).read_text())
-        python = environments.interpreter(marker, plan.settings)
-        if reason := marker["reason"] or unreachable(leg, plan.settings, python) or environments.lacking(leg, marker):
+        if reason := obstacle(leg, plan.settings, marker):
             record.update(status="unavailable", reason=reason)
         else:
-            attempt(plan, leg, number, marker, python, log, record, say, listen)
+            attempt(plan, leg, number, marker, log, record, say, listen)
     records.write(path, record)
     records.remember(HISTORY, record)
     return record
+
+
+def obstacle(leg: Leg, settings: Settings, marker: dict) -> str:
+    """Why a leg cannot run on this machine, with the way out; empty where nothing is known to be missing."""
+    python = environments.interpreter(marker, settings)
+    return marker["reason"] or unreachable(leg, settings, python) or environments.lacking(leg, marker)
 
 
 def blank(plan: Plan, leg: Leg, number: int, log: Path) -> dict:
@@ -116,15 +121,7 @@ def published_work(task: str) -> dict[str, int]:
 
 
 def attempt(
-    plan: Plan,
-    leg: Leg,
-    number: int,
-    marker: dict,
-    python: str,
-    log: Path,
-    record: dict,
-    say: Callable,
-    listen: Callable,
+    plan: Plan, leg: Leg, number: int, marker: dict, log: Path, record: dict, say: Callable, listen: Callable
 ) -> None:
     """Runs the worker and fills the record with what came of it."""
     settings, task = plan.settings, leg.task
@@ -172,6 +169,7 @@ def attempt(
     own = leg.framework.variables_for(settings.threads)
     extra = {**toolchain.get("environment", {}), **marker["variables"], **own}
     variables = isolation.variables(settings.threads, settings.device, extra, settings.deployment)
+    python = environments.interpreter(marker, settings)
     # Proofs may share processors, as nobody times them; a GPU's memory is for one leg alone.
     with isolation.device_lock(settings.device, say, shared=not number and settings.device == "cpu"):
         if number:
