@@ -2,8 +2,10 @@
 
 import shutil
 import subprocess
+import sys
 
 import pytest
+from conftest import required
 from rosetta import config, environments, machine
 from rosetta.frameworks import NO_GPU, select, unreachable, unsupported
 from rosetta.plan import Plan
@@ -77,10 +79,10 @@ def test_environments_without_a_leg_for_the_device_are_not_made():
 
 def test_mlx_needs_a_driver_of_cuda_13_where_the_environment_is_ours(gpu):
     (leg,) = select(["python/mlx/cnn"])
-    assert "a driver of CUDA 13" in unreachable(leg, config.load({"device": "cuda"}))
-    assert unreachable(leg, config.load({"device": "cuda", "deployment": "current"})) == ""
+    assert "a driver of CUDA 13" in unreachable(leg, config.load({"device": "cuda"}), sys.executable)
+    assert unreachable(leg, config.load({"device": "cuda", "deployment": "current"}), sys.executable) == ""
     (leg,) = select(["python/jax/cnn"])
-    assert unreachable(leg, config.load({"device": "cuda"})) == ""
+    assert unreachable(leg, config.load({"device": "cuda"}), sys.executable) == ""
 
 
 def test_a_precision_that_one_task_lacks_on_one_device_is_unsupported():
@@ -96,6 +98,7 @@ def test_tinygrad_is_shown_the_compiler_that_nvidias_package_brings(environment,
     """The package as pip lays it down, its libraries empty: the compiler's other half is loaded, too."""
     made = environment("modern")
     if made["status"] != "ready":
+        assert not required("modern"), made["reason"]
         pytest.skip(made["reason"])
     libraries = tmp_path / "nvidia" / "cu13" / "lib"
     libraries.mkdir(parents=True)

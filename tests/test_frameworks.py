@@ -37,11 +37,14 @@ def record(ran: Path, name: str) -> dict:
     return records.read(ran / RECORDS / f"{name}.json")
 
 
+def made_for(ran: Path, leg) -> dict:
+    """What the set-up of a leg's environment left."""
+    return json.loads((ran / f"shared_data/environments/{leg.framework.environment}-cpu-isolated.json").read_text())
+
+
 def excused(ran: Path, leg) -> str:
     """Why a leg's environment cannot be had on this machine; where ROSETTA_REQUIRE names it, that is no excuse."""
-    name = leg.framework.environment
-    made = json.loads((ran / f"shared_data/environments/{name}-cpu-isolated.json").read_text())
-    return "" if required(name) else made["reason"]
+    return "" if required(leg.framework.environment) else made_for(ran, leg)["reason"]
 
 
 def test_every_row_is_there(ran):
@@ -57,7 +60,7 @@ def test_leg_is_proven_and_timed(leg, ran):
     if reason:
         assert (found["status"], found["reason"]) == ("unavailable", reason)
         pytest.skip(reason)
-    if missing := unreachable(leg, config.load({})):
+    if missing := unreachable(leg, config.load({}), made_for(ran, leg)["python"]):
         assert (found["status"], found["reason"]) == ("unavailable", missing)
         pytest.skip(missing)
     assert (found["status"], found["reason"]) == ("ok", "")
@@ -117,7 +120,7 @@ def test_current_takes_whatever_library_is_importable(ran, tmp_path):
     leg = select(["python/pytorch/rnn"])[0]
     if reason := excused(ran, leg):
         pytest.skip(reason)
-    python = json.loads((ran / "shared_data/environments/modern-cpu-isolated.json").read_text())["python"]
+    python = made_for(ran, leg)["python"]
     ask = [python, "-c", "import sysconfig as s; print(s.get_python_version(), s.get_path('purelib'))"]
     version, packages = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.split()
     if version != sysconfig.get_python_version():
@@ -197,9 +200,9 @@ print(json.dumps([first, counters["stats"]["unique_graphs"]]))
 
 def answer(leg, code: str, ran: Path, batch=16, threads=1) -> list:
     """What a piece of code prints as JSON, run behind START in a leg's environment; four batches are an epoch."""
-    if reason := excused(ran, leg) or unreachable(leg, config.load({})):
+    made = made_for(ran, leg)
+    if reason := excused(ran, leg) or unreachable(leg, config.load({}), made["python"]):
         pytest.skip(reason)
-    made = json.loads((ran / f"shared_data/environments/{leg.framework.environment}-cpu-isolated.json").read_text())
     fields = {"batch": batch, "precision": "fp32", "device": "cpu", "threads": threads}
     text = (START + code).format(
         root=str(config.ROOT / "python"),

@@ -180,7 +180,7 @@ def unsupported(leg: Leg, settings: Settings) -> str:
 NO_GPU = "no NVIDIA GPU answers here: `nvidia-smi` has to list one, or run with device=cpu"
 
 
-def unreachable(leg: Leg, settings: Settings, python: str = sys.executable) -> str:
+def unreachable(leg: Leg, settings: Settings, python: str) -> str:
     """Why the device asked for, or a program that the leg starts, cannot be had on this machine; empty when they can.
 
     Args:
