@@ -20,6 +20,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 CORE = "python/numpy,python/pytorch,julia,r"
 """Legs of three languages for the tests of the pipeline itself; tests/test_frameworks.py runs every other one."""
 SMOKE = ("profile=smoke", "data=synthetic", f"legs={CORE}")
+FULL_PROOF = ("profile=quick", "data=synthetic", "threads=1")
+"""20 steps at the published batch size, two legs at a time on two cores."""
 
 
 def core() -> list[Leg]:
@@ -76,11 +78,35 @@ def environment():
     return functools.cache(lambda name: environments.provide(name, settings))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def preparation(request, tmp_path_factory):
+    """Makes what the whole proofs read, a minute or two of one core, beside the tests that come before them: (process, folder, log)."""
+    if not any("prepared" in item.fixturenames for item in request.session.items):
+        yield
+        return
+    workdir = tmp_path_factory.mktemp("proofs")
+    command = [sys.executable, "-m", "rosetta.cli", "prepare", *(word for it in FULL_PROOF for word in ("-c", it))]
+    with open(workdir / "prepare.log", "w+") as log:
+        process = subprocess.Popen(command, env=variables(workdir), stdout=log, stderr=subprocess.STDOUT)
+        yield process, workdir, log
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="session")
+def prepared(preparation) -> Path:
+    """A folder with the data, weights and golden values of the whole proofs."""
+    process, workdir, log = preparation
+    assert process.wait(900) == 0, (log.seek(0), log.read())
+    return workdir
+
+
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory) -> Path:
     """A folder in which the whole pipeline has run once: profile smoke, synthetic data."""
     workdir = tmp_path_factory.mktemp("smoke")
-    done = snakemake("reports/summary.html", workdir=workdir)
+    # Two environments at a time; a proof and a round have both cores for themselves.
+    done = snakemake("reports/summary.html", workdir=workdir, cores=2)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return workdir
 

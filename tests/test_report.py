@@ -70,7 +70,7 @@ class Page(HTMLParser):
 
     def __init__(self, html: str):
         super().__init__()
-        self.open, self.elements = [], []
+        self.open, self.elements, self.pieces = [], [], []
         self.feed(html)
         assert not self.open, f"never closed: {self.open}"
 
@@ -78,19 +78,19 @@ class Page(HTMLParser):
         element = {"tag": tag, "text": "", **dict(attributes)}
         self.elements.append(element)
         if tag not in VOID:
-            self.open.append(element)
+            self.open.append((element, len(self.pieces)))
 
     def handle_startendtag(self, tag, attributes):
         self.elements.append({"tag": tag, "text": "", **dict(attributes)})
 
     def handle_endtag(self, tag):
         assert self.open, f"</{tag}> closes nothing"
-        assert self.open[-1]["tag"] == tag, f"</{tag}> closes <{self.open[-1]['tag']}>"
-        self.open.pop()
+        element, first = self.open.pop()
+        assert element["tag"] == tag, f"</{tag}> closes <{element['tag']}>"
+        element["text"] = "".join(self.pieces[first:])
 
     def handle_data(self, data):
-        for element in self.open:
-            element["text"] += data
+        self.pieces.append(data)
 
     def all(self, *tags):
         return [element for element in self.elements if element["tag"] in tags]
