@@ -45,6 +45,7 @@ def build(task, weights):
     return model
 
 
+# Load
 def parameters(model):
     """Canonical name -> CNTK's parameter: each layer has a W and a b."""
     for layer in ("conv1", "conv2", "conv3", "conv4", "dense1", "dense2"):
@@ -53,7 +54,6 @@ def parameters(model):
         yield layer + ".bias", block.b
 
 
-# Load
 def load(model, weights):
     for name, parameter in parameters(model):
         array = weights[name].T if name.startswith("dense") else weights[name]

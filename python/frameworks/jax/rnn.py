@@ -39,6 +39,21 @@ def build(task, weights):
 
 
 # Load: dense weights are [in, out], the transposed of the canonical ones.
+def variables(network):
+    """{canonical name: variable} of those that the network has."""
+    cell = network.gru.cell
+    found = {
+        "embedding.weight": network.embedding.embedding,
+        "gru.weight_ih": cell.dense_i.kernel,
+        "gru.weight_hh": cell.dense_h.kernel,
+        "gru.bias_ih": cell.dense_i.bias,
+        "gru.bias_hh": cell.dense_h.bias,
+        "dense.weight": network.dense.kernel,
+        "dense.bias": network.dense.bias,
+    }
+    return {name: variable for name, variable in found.items() if variable is not None}
+
+
 def load(model, weights):
     cell = nnx.GRUCell if model.task.as_shipped else GRUCell
     network = RNN(cell, nnx.Rngs(model.task.seed), **model.kind)
@@ -93,18 +108,3 @@ def weights(model):
     network, _ = nnx.merge(model.graph, model.state)
     found = {name: np.asarray(variable[...]) for name, variable in variables(network).items()}
     return {name: array if name == "embedding.weight" else array.T for name, array in found.items()}
-
-
-def variables(network):
-    """{canonical name: variable} of those that the network has."""
-    cell = network.gru.cell
-    found = {
-        "embedding.weight": network.embedding.embedding,
-        "gru.weight_ih": cell.dense_i.kernel,
-        "gru.weight_hh": cell.dense_h.kernel,
-        "gru.bias_ih": cell.dense_i.bias,
-        "gru.bias_hh": cell.dense_h.bias,
-        "dense.weight": network.dense.kernel,
-        "dense.bias": network.dense.bias,
-    }
-    return {name: variable for name, variable in found.items() if variable is not None}

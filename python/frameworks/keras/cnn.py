@@ -1,11 +1,10 @@
 """Keras 3: the CNN on CIFAR-10."""
 
 import keras
-import numpy as np
 from keras import layers
-from setup import backend, exact, forget, predict, put, setup, synchronize  # noqa: F401
+from setup import backend, exact, forget, picture, predict, put, setup, synchronize  # noqa: F401
 
-# Setup: a convolution's kernel is HWIO, a dense one [in, out], and Flatten sees H, W, C.
+# Setup: a convolution's kernel is HWIO, a dense one [in, out], and Flatten sees H, W, C, whatever the order of the pictures.
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "dense1", "dense2")
 
 
@@ -13,7 +12,7 @@ def network(dropout):
     rate = 1.0 if dropout else 0.0
     return keras.Sequential(
         [
-            layers.Input((32, 32, 3)),
+            layers.Input(picture(32)),
             layers.Conv2D(50, 3, padding="same", activation="relu", name="conv1"),
             layers.Conv2D(50, 3, padding="same", name="conv2"),
             layers.MaxPooling2D(2),
@@ -37,8 +36,9 @@ def build(task, weights):
     setup(task)
     model = network(task.dropout)
     model.compile(
-        # v = momentum v - rate g; w += v: the same path as PyTorch's while the rate is constant.
-        optimizer=keras.optimizers.SGD(task.learning_rate, exact(task.momentum)),
+        # v = momentum v - rate g; w += v: the same path as PyTorch's while the rate is constant. A rate that is no function
+        # becomes a variable, whose value Keras on PyTorch would read back from the GPU at every step.
+        optimizer=keras.optimizers.SGD(lambda: exact(task.learning_rate), exact(task.momentum)),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     model.optimizer.build(model.trainable_variables)
@@ -55,12 +55,12 @@ def load(model, weights):
         if name == "dense1":  # its inputs from C, H, W to H, W, C
             kernel = kernel.reshape(512, 100, 8, 8).transpose(0, 2, 3, 1).reshape(512, 6400)
         model.get_layer(name).set_weights([kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel.T, bias])
-    forget(model.optimizer, model.task)
+    forget(model.optimizer)
 
 
 # Place
 def place(model, array):
-    return put(np.ascontiguousarray(array.transpose(0, 2, 3, 1)) if array.ndim == 4 else array)
+    return put(array)
 
 
 # Train

@@ -9,6 +9,9 @@ from keras.optimizers import Adam  # noqa: F401
 
 MATMUL = {"fp64": "highest", "fp32": "highest", "tf32": "tensorfloat32", "bf16": None}
 
+# XLA chooses a GPU's order by itself.
+DATA_FORMAT = "channels_last"
+
 
 def configure(task):
     jax.config.update("jax_platforms", task.device)  # without it, JAX computes on what it finds

@@ -6,6 +6,9 @@ import numpy as np
 import tensorflow as tf
 from keras.optimizers import Adam  # noqa: F401
 
+# TensorFlow convolves in no other order on a CPU, and chooses a GPU's by itself.
+DATA_FORMAT = "channels_last"
+
 
 def configure(task):
     if task.device == "cuda" and not tf.config.list_physical_devices("GPU"):

@@ -9,6 +9,9 @@ from keras.src.backend.torch.core import get_device
 # What `keras.optimizers.Adam` becomes on PyTorch: it updates all weights in one call.
 from keras.src.backend.torch.optimizers.torch_adam import Adam  # noqa: F401
 
+# PyTorch's order. With Keras's channels last it would copy the input of every convolution to channels first and back.
+DATA_FORMAT = "channels_first"
+
 
 def configure(task):
     global_state.set_global_attribute("torch_device", task.device)  # what `keras.device` sets, for good
@@ -20,7 +23,9 @@ def configure(task):
 
 
 def put(array):
-    return torch.tensor(array, device=get_device())
+    placed = torch.tensor(array, device=get_device())
+    # PyTorch's `channels_last` is an order in memory alone, which its convolutions keep.
+    return placed.contiguous(memory_format=torch.channels_last) if array.ndim == 4 else placed
 
 
 def steps(model):

@@ -1,9 +1,8 @@
 """Keras 3: ResNet-50 features, forward only."""
 
 import keras
-import numpy as np
 from keras import layers
-from setup import backend, predict, put, setup, synchronize  # noqa: F401
+from setup import CHANNELS, backend, picture, predict, put, setup, synchronize  # noqa: F401
 
 # Setup: torchvision's network without its last dense layer, as a functional model. Its layers bear torchvision's
 # names, with _ for the dots, which Keras on PyTorch cannot have in a name.
@@ -15,7 +14,7 @@ def convolution(x, names, width, size=1, stride=1, shipped=False):
     x, padding = pad(x, size, stride, shipped)
     x = layers.Conv2D(width, size, stride, padding, use_bias=False, name=convolution_name)(x)
     # Keras's own epsilon is 1e-3.
-    return layers.BatchNormalization(epsilon=1e-3 if shipped else 1e-5, name=norm_name)(x)
+    return layers.BatchNormalization(CHANNELS, epsilon=1e-3 if shipped else 1e-5, name=norm_name)(x)
 
 
 def pad(x, size, stride, shipped):
@@ -27,7 +26,7 @@ def pad(x, size, stride, shipped):
 
 def bottleneck(x, name, width, stride, shipped):
     shortcut = x
-    if x.shape[-1] != 4 * width:
+    if x.shape[CHANNELS] != 4 * width:
         names = name + "downsample_0", name + "downsample_1"
         shortcut = convolution(x, names, 4 * width, 1, stride, shipped)
     x = layers.ReLU()(convolution(x, (name + "conv1", name + "bn1"), width, shipped=shipped))
@@ -37,7 +36,7 @@ def bottleneck(x, name, width, stride, shipped):
 
 
 def resnet50(shipped):
-    pictures = layers.Input((224, 224, 3))
+    pictures = layers.Input(picture(224))
     x = layers.ReLU()(convolution(pictures, ("conv1", "bn1"), 64, 7, 2, shipped))
     # Zeros serve as padding here too, since nothing is below zero behind the relu.
     x, padding = pad(x, 3, 2, shipped)
@@ -67,7 +66,7 @@ def build(task, weights):
 
 # Place
 def place(model, array):
-    return put(np.ascontiguousarray(array.transpose(0, 2, 3, 1)))
+    return put(array)
 
 
 # Predict: as for every Keras leg, in setup.py.

@@ -65,7 +65,7 @@ def load(model, weights):
     biases = [swap(weights["gru.bias_" + side]) for side in ("ih", "hh")]
     gru.set_weights([*kernels, np.stack(biases)])
     dense.set_weights([weights["dense.weight"].T, weights["dense.bias"]])
-    forget(model.optimizer, model.task)
+    forget(model.optimizer)
 
 
 # Place

@@ -14,6 +14,8 @@ from keras.src.backend.common import dtypes
 POLICIES = {"fp64": "float64", "fp32": "float32", "tf32": "float32", "bf16": "mixed_bfloat16"}
 
 backend = importlib.import_module("on_" + keras.config.backend())
+CHANNELS = {"channels_last": -1, "channels_first": 1}[backend.DATA_FORMAT]
+"""The axis of a picture's channels."""
 
 
 def setup(task):
@@ -26,9 +28,7 @@ def setup(task):
         # Elsewhere Keras's operators promote float64 to float32, also under a float64 policy: the proof lifts that.
         dtypes.BIT64_TO_BIT32_DTYPE["float64"] = keras.config.floatx()
     keras.config.set_dtype_policy(POLICIES[task.precision])
-    # Channels last on every device: TensorFlow convolves in no other order on a CPU, PyTorch prefers it (Keras hands it a
-    # permuted view, PyTorch's own `channels_last`), and XLA and TensorFlow choose a GPU's order by themselves.
-    keras.config.set_image_data_format("channels_last")
+    keras.config.set_image_data_format(backend.DATA_FORMAT)
 
 
 def exact(number):
@@ -36,15 +36,23 @@ def exact(number):
     return np.float64(number) if keras.config.floatx() == "float64" else number
 
 
+def picture(size):
+    """The shape of a picture in the backend's order."""
+    return (size, size, 3) if CHANNELS == -1 else (3, size, size)
+
+
 def put(array):
+    """An array on the device, pictures in the backend's order."""
+    if array.ndim == 4 and CHANNELS == -1:
+        array = np.ascontiguousarray(array.transpose(0, 2, 3, 1))
     return backend.put(array.astype(keras.config.floatx()) if array.dtype.kind == "f" else array)
 
 
-def forget(optimizer, task):
-    """Clears the optimizer's state: moments, the count of steps, and the learning rate, which it keeps in a variable too."""
+def forget(optimizer):
+    """Clears the optimizer's state: the moments and the count of steps. A learning rate may be among its variables, too."""
     for variable in optimizer.variables:
-        variable.assign(ops.zeros(variable.shape, variable.dtype))
-    optimizer.learning_rate = task.learning_rate
+        if variable is not optimizer.learning_rate:
+            variable.assign(ops.zeros(variable.shape, variable.dtype))
 
 
 def predict(model, x):

@@ -7,7 +7,7 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 import numpy as np
 from mlx.utils import tree_flatten
-from setup import DTYPES, forget, setup, synchronize  # noqa: F401
+from setup import DTYPES, forget, put, setup, synchronize  # noqa: F401
 
 
 # Setup: channels last. Kernels are O, H, W, I; dense weights [out, in], as in PyTorch.
@@ -78,8 +78,8 @@ def load(model, weights):
 # Place
 def place(model, array):
     if array.ndim == 4:
-        return mx.array(array.transpose(0, 2, 3, 1), DTYPES[model.task.precision])
-    return mx.array(array)
+        return put(array.transpose(0, 2, 3, 1), DTYPES[model.task.precision])
+    return put(array)
 
 
 # Train

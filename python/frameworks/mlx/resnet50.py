@@ -2,7 +2,7 @@
 
 import mlx.core as mx
 import mlx.nn as nn
-from setup import DTYPES, setup, synchronize  # noqa: F401
+from setup import DTYPES, put, setup, synchronize  # noqa: F401
 
 
 # Setup: torchvision's network without its last dense layer, channels last. Names and epsilon are the canonical ones.
@@ -61,19 +61,19 @@ def build(task, weights):
     model.load_weights([(name, mx.array(array, dtype)) for name, array in own.items()])
     model.eval()
     mx.eval(model.parameters())
-    model.scores = mx.compile(lambda x: model(x))
+    model.features = mx.compile(lambda x: model(x))
     return model
 
 
 # Place
 def place(model, array):
-    return mx.array(array.transpose(0, 2, 3, 1), DTYPES[model.task.precision])
+    return put(array.transpose(0, 2, 3, 1), DTYPES[model.task.precision])
 
 
 # Predict
 def predict(model, x):
     features = []
     for start in range(0, len(x), model.task.batch):
-        features.append(model.scores(x[start : start + model.task.batch]))
+        features.append(model.features(x[start : start + model.task.batch]))
         mx.async_eval(features[-1])
     return mx.concatenate(features)

@@ -7,7 +7,7 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 import numpy as np
 from mlx.utils import tree_flatten
-from setup import DTYPES, forget, setup, synchronize  # noqa: F401
+from setup import DTYPES, forget, put, setup, synchronize  # noqa: F401
 
 
 # Setup: nn.GRU has the canonical gates r, z, n and the reset after the product, but no hidden bias on r and z.
@@ -85,7 +85,7 @@ def load(model, weights):
 
 # Place
 def place(model, array):
-    return mx.array(array)
+    return put(array)
 
 
 # Train

@@ -71,16 +71,16 @@ def place(model, array):
 
 # Train
 def train(model, x, y, order):
-    batch_size = model.task.batch
+    size = model.task.batch
     order = mx.nd.array(order, model.context, "int32")
     losses = []
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
+    for start in range(0, len(order), size):
+        batch = order[start : start + size]
         with autograd.record():
             loss = model.loss(model(x.take(batch)).T, y.take(batch))
         # One loss a sample: backward() sums them, step() divides the gradients by the batch.
         loss.backward()
-        model.trainer.step(batch_size)
+        model.trainer.step(size)
         losses.append(loss.mean())
     return mx.nd.stack(*losses).asnumpy()
 

@@ -40,7 +40,7 @@ def build(task, weights):
     module = mx.mod.Module(network(task.dropout), label_names=["label"], context=context)
     # Binding gives the graph its memory, and every parameter the type that follows from that of the data.
     pictures = mx.io.DataDesc("data", (task.batch, 3, 32, 32), dtype)
-    module.bind([pictures], [mx.io.DataDesc("label", (task.batch,), dtype)])
+    module.bind([pictures], [mx.io.DataDesc("label", (task.batch,), "int32")])
     model = SimpleNamespace(task=task, module=module, context=context, dtype=dtype)
     load(model, weights)
     return model

@@ -40,6 +40,11 @@ def build(task, weights):
 
 
 # Load
+def turned(name, array):
+    """Dense weights from [out, in] to [in, out] or back; everything else as it is."""
+    return array.T if name.startswith("dense") and array.ndim == 2 else array
+
+
 def load(model, weights):
     dtype = DTYPES[model.task.precision]
     model.set_state_dict({name: turned(name, array).astype(dtype) for name, array in weights.items()})
@@ -75,7 +80,7 @@ def train(model, x, y, order):
 def clear(model):
     """Gradients to nothing; in fp64 what the last step left, times the momentum, for the next backward pass to add to."""
     if model.task.precision != "fp64":
-        model.optimizer.clear_grad()
+        model.optimizer.clear_grad(set_to_zero=False)
     else:
         for parameter in model.parameters():
             if parameter.grad is not None:
@@ -92,8 +97,3 @@ def predict(model, x):
 # Weights
 def weights(model):
     return {name: turned(name, tensor.numpy()) for name, tensor in model.state_dict().items()}
-
-
-def turned(name, array):
-    """Dense weights from [out, in] to [in, out] or back; everything else as it is."""
-    return array.T if name.startswith("dense") and array.ndim == 2 else array

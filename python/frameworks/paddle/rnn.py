@@ -39,6 +39,11 @@ def build(task, weights):
 
 
 # Load
+def turned(name, array):
+    """The dense weight from [out, in] to [in, out] or back; everything else as it is."""
+    return array.T if name == "dense.weight" else array
+
+
 def load(model, weights):
     task = model.task
     dtype = DTYPES[task.precision]
@@ -61,9 +66,9 @@ def train(model, x, y, order):
     losses = []
     for batch in paddle.to_tensor(order).split(len(order) // model.task.batch):
         loss = F.cross_entropy(model(x[batch]), y[batch])
+        model.optimizer.clear_grad(set_to_zero=False)
         loss.backward()
         model.optimizer.step()
-        model.optimizer.clear_grad()
         losses.append(loss.detach())
     return paddle.stack(losses).numpy()
 
@@ -79,8 +84,3 @@ def predict(model, x):
 def weights(model):
     state = model.state_dict()
     return {name: turned(name, state[own].numpy()) for name, own in NAMES.items()}
-
-
-def turned(name, array):
-    """The dense weight from [out, in] to [in, out] or back; everything else as it is."""
-    return array.T if name == "dense.weight" else array

@@ -7,7 +7,7 @@ import tensorflow as tf
 from setup import batches, predict, setup, synchronize  # noqa: F401
 
 # Setup: pictures are NHWC, the only order of TensorFlow's convolutions on a CPU (on a GPU it chooses by itself);
-# kernels are HWIO, and so the flattened features are H, W, C. For the dense layers, [in, out] is our own choice.
+# kernels are HWIO, and so the flattened features are H, W, C. For the dense layers, [out, in] is our own choice.
 
 
 class CNN(tf.Module):
@@ -27,7 +27,7 @@ class CNN(tf.Module):
             return tf.nn.bias_add(x, weights[name + ".bias"])
 
         def dense(x, name):
-            return tf.nn.bias_add(tf.matmul(x, weights[name + ".weight"]), weights[name + ".bias"])
+            return tf.nn.bias_add(tf.matmul(x, weights[name + ".weight"], transpose_b=True), weights[name + ".bias"])
 
         def dropout(x, rate):
             return tf.nn.dropout(x, rate) if training and self.task.dropout else x
@@ -42,10 +42,10 @@ class CNN(tf.Module):
 
 
 def arranged(weights):
-    """Canonical weights in TensorFlow's order: HWIO, [in, out], the inputs of dense1 from C, H, W to H, W, C."""
+    """Canonical weights in TensorFlow's order: HWIO, the inputs of dense1 from C, H, W to H, W, C."""
     weights = dict(weights)
     weights["dense1.weight"] = weights["dense1.weight"].reshape(512, 100, 8, 8).transpose(0, 2, 3, 1).reshape(512, 6400)
-    return {name: array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T for name, array in weights.items()}
+    return {name: array.transpose(2, 3, 1, 0) if array.ndim == 4 else array for name, array in weights.items()}
 
 
 # Build
@@ -102,7 +102,7 @@ def weights(model):
     canonical = {}
     for name, weight in model.weights.items():
         array = weight.numpy()
-        canonical[name] = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+        canonical[name] = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
     dense1 = canonical["dense1.weight"].reshape(512, 8, 8, 100).transpose(0, 3, 1, 2)
     canonical["dense1.weight"] = np.reshape(dense1, (512, 6400))
     return canonical

@@ -25,7 +25,7 @@ class ResNet50(tf.Module):
             for block in range(blocks):
                 stride = 2 if block == 0 and layer > 1 else 1
                 x = self.bottleneck(x, "layer%d.%d." % (layer, block), stride)
-        return tf.cast(tf.reduce_mean(x, (1, 2)), self.dtype)
+        return tf.reduce_mean(tf.cast(x, self.dtype), (1, 2))
 
     def bottleneck(self, x, name, stride):
         shortcut = x
@@ -40,7 +40,7 @@ class ResNet50(tf.Module):
         x, padding = self.pad(x, kernel.shape[0], stride)
         x = tf.nn.conv2d(x, kernel, stride, padding)
         kinds = (".weight", ".bias", ".running_mean", ".running_var")
-        scale, offset, mean, variance = (tf.cast(self.weights[norm + kind], self.compute_dtype) for kind in kinds)
+        scale, offset, mean, variance = (self.weights[norm + kind] for kind in kinds)
         return tf.nn.batch_normalization(x, mean, variance, offset, scale, variance_epsilon=1e-5)
 
     def pad(self, x, size, stride):

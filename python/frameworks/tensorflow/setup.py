@@ -7,7 +7,10 @@ DTYPES = {"fp64": tf.float64, "fp32": tf.float32, "tf32": tf.float32, "bf16": tf
 
 
 def setup(task):
-    """Obeys the task's threads, seed and precision; gives the type of the weights and the type of the computation."""
+    """Obeys the task's threads, seed and precision; gives the type of the weights and the type of the computation.
+
+    On a GPU the CNN's dropout has another seed: XLA heeds none of TensorFlow's.
+    """
     if task.device == "cuda" and not tf.config.list_physical_devices("GPU"):
         raise RuntimeError("TensorFlow sees no GPU, and would compute on the CPU without a word")
     # Threads are fixed when TensorFlow's context starts, so a second build only compares.
