@@ -11,9 +11,10 @@ import sys
 from rosetta.config import ROOT, ConfigError, load
 from rosetta.environments import generation
 from rosetta.frameworks import LANGUAGES
+from rosetta.measuring import next_attempt
 from rosetta.plan import Plan
-from rosetta.prepare import data_generation
-from rosetta.report import stone_sources
+from rosetta.prepare import data_generation, golden_sources
+from rosetta.report import page_sources, stone_sources
 from rosetta.tasks import TASKS
 
 try:
@@ -114,7 +115,7 @@ for language in LANGUAGES:
 # The page holds the stone as well, so a leg's new file calls for a new page, whether the leg is in the report or not.
 rule report:
     input:
-        stone_sources(),
+        page_sources(),
         records=records_of(),
     output:
         results_in("reports", "All languages"),
@@ -128,7 +129,7 @@ rule report:
 
 rule language_report:
     input:
-        stone_sources(),
+        page_sources(),
         records=lambda wildcards: records_of(wildcards.language),
     output:
         results_in("reports/{language}", "One language"),
@@ -172,6 +173,7 @@ rule arrays:
 rule weights:
     input:
         f"{HARNESS}/initial.py",
+        f"{HARNESS}/tasks.py",
     output:
         "shared_data/{task}/weights/manifest.json",
     log:
@@ -186,7 +188,7 @@ rule weights:
 rule golden:
     input:
         lambda wildcards: data_of(TASKS[wildcards.task]),
-        f"{HARNESS}/reference.py",
+        golden_sources(),
     output:
         "shared_data/{task}/golden/{golden}.npz",
     log:
@@ -221,6 +223,7 @@ rule proof:
         f"{RECORDS}/{LEG}/proof.json",
     params:
         settings=lambda wildcards: plan.proof_settings(leg_of(wildcards)),
+        attempt=lambda wildcards: next_attempt(plan, leg_of(wildcards), 0),
     log:
         f"reports/logs/proof-{LEG}.log",
     conda:
@@ -229,7 +232,7 @@ rule proof:
     threads: plan.settings.threads if plan.settings.device == "cpu" else workflow.cores
     priority: PROOF
     shell:
-        "rosetta step proof {wildcards.language}/{wildcards.framework}/{wildcards.task} 2>&1 | tee {log}"
+        "rosetta step proof {wildcards.language}/{wildcards.framework}/{wildcards.task} {params.attempt} 2>&1 | tee {log}"
 
 
 # A rule of its own for each leg and round, because only rules have priorities: they keep the shuffled order.
@@ -246,6 +249,7 @@ for place, (leg, number) in enumerate(reversed(every.runs()), start=1):
             plan.round(leg, number),
         params:
             settings=lambda wildcards, leg=leg: plan.round_settings(leg),
+            attempt=lambda wildcards, leg=leg, number=number: next_attempt(plan, leg, number),
             leg=leg.name,
             number=number,
         log:
@@ -255,7 +259,7 @@ for place, (leg, number) in enumerate(reversed(every.runs()), start=1):
         threads: workflow.cores
         priority: place
         shell:
-            "rosetta step round {params.leg} {params.number} 2>&1 | tee {log}"
+            "rosetta step round {params.leg} {params.number} {params.attempt} 2>&1 | tee {log}"
 
 
 rule record:

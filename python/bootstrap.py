@@ -12,7 +12,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "python"))
-from rosetta.indexes import uv_environment  # noqa: E402
 
 VENV = ROOT / ".venv"
 LOCK = ROOT / "python" / "environments" / "harness.lock"
@@ -49,6 +48,8 @@ def main():
         stop(
             f"Python 3.10 or newer is needed, this is {sys.version.split()[0]} ({sys.executable}); run make PYTHON=/path/to/python3.11 ..."
         )
+    from rosetta.indexes import uv_environment  # of Python 3.10, as all of the harness
+
     wanted = hashlib.sha256(
         LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + f"{sys.version} {VENV}".encode()
     ).hexdigest()

@@ -1,5 +1,7 @@
 """Settings: a typo is an error with one clear line, never a default."""
 
+import shlex
+
 import pytest
 from rosetta import config
 from rosetta.frameworks import discover, select
@@ -38,6 +40,17 @@ def test_overrides_reach_into_a_profile():
     assert (settings.rounds, settings.work["cnn"]["epochs"], settings.work["cnn"]["batch"]) == (7, 5, 8)
 
 
+def test_what_snakemake_hands_down_in_a_mapping_has_its_type():
+    """It reads `--config 'work={cnn: {epochs: 8}}'` as text; the report prints the settings in such words."""
+    from rosetta.report.facts import for_snakemake
+    from snakemake.cli import parse_config
+
+    printed = for_snakemake(["work.cnn.epochs=8", "work.rnn.batch=32", "legs=*/cnn", "accept_other_checksum=true"])
+    settings = config.load(parse_config(shlex.split(" ".join(printed))))
+    assert (settings.work["cnn"]["epochs"], settings.work["rnn"]["batch"]) == (8, 32)
+    assert (settings.legs, settings.accept_other_checksum) == (("*/cnn",), True)
+
+
 def test_unknown_leg_lists_the_known_ones():
     message = message_of(config.ConfigError, select, ["python/pytorhc/cnn"])
     assert "python/pytorhc/cnn" in message
@@ -48,6 +61,19 @@ def test_patterns_select_legs():
     assert [leg.name for leg in select(["r"])] == [leg.name for leg in discover() if leg.framework.language == "r"]
     assert {leg.task.name for leg in select(["*/cnn"])} == {"cnn"}
     assert [leg.name for leg in select(["python/numpy/rnn"])] == ["python/numpy/rnn"]
+
+
+def test_a_leg_is_run_anew_for_what_it_stands_on_and_nothing_else():
+    sources = {
+        name: {str(path.relative_to(config.ROOT)) for path in select([name])[0].sources()}
+        for name in ("python/onnxruntime/resnet50", "python/keras-jax/cnn", "r/keras/rnn")
+    }
+    onnx, jax, r = sources.values()
+    assert {"python/frameworks/onnx/export.py", "python/frameworks/pytorch/resnet50.py"} <= onnx
+    assert {"python/frameworks/keras/on_jax.py", "python/rosetta/worker/measure.py"} <= jax
+    assert {"r/frameworks/keras/rnn.R", "r/rosetta.R", "python/rosetta/worker/r.py"} <= r
+    assert not {"python/frameworks/pytorch/cnn.py", "python/frameworks/keras/on_torch.py"} & (onnx | jax)
+    assert not {"python/rosetta/worker/r.py", "python/rosetta/worker/julia.py"} & (onnx | jax)
 
 
 def test_every_leg_has_its_file_and_a_locked_environment():

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 from conftest import required
-from rosetta import config, environments, machine
+from packaging.version import Version
+from rosetta import config, debian, environments, indexes, interpreters, machine
 from rosetta.frameworks import NO_GPU, select, unreachable, unsupported
 from rosetta.plan import Plan
 
@@ -33,9 +34,10 @@ def test_a_leg_that_compiles_extensions_needs_the_headers_of_its_python(tmp_path
     monkeypatch.setattr(shutil, "which", lambda program: f"/usr/bin/{program}")
     (leg,) = select(["python/pytorch-compile/cnn"])
     bare = saying(tmp_path, "False")
+    monkeypatch.setattr(interpreters, "version_of", lambda python: Version("3.12.4"))
     reason = unreachable(leg, config.load({}), str(bare))
     assert str(bare) in reason
-    assert reason.endswith("sudo apt-get install python3-dev")
+    assert reason.endswith("sudo apt-get install python3.12-dev")
     assert unreachable(leg, config.load({}), str(saying(tmp_path, "True"))) == ""
 
 
@@ -69,6 +71,50 @@ def test_a_driver_that_came_since_calls_for_the_environment_anew(monkeypatch):
         situations.append(environments.situation("modern", settings))
     assert situations[0]["lock"] == situations[1]["lock"]
     assert situations[0] != situations[1]
+
+
+def test_with_the_interpreter_at_hand_its_packages_count_and_no_lock(monkeypatch):
+    """A library that was installed or upgraded there calls for new runs; a lock that nothing was installed from does not."""
+    settings = config.load({"deployment": "current"})
+    before = environments.situation("modern", settings)
+    assert before["lock"] == ""
+    assert before["packages"]["numpy"].startswith("numpy ")
+    monkeypatch.setattr(environments, "distributions", lambda: {"numpy": ["numpy"], "torch": ["pytest"]})
+    assert environments.situation("modern", settings)["packages"]["torch"].startswith("pytest ")
+    assert "packages" not in environments.situation("modern", config.load({}))
+
+
+def test_with_the_interpreter_at_hand_the_system_stays_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda program: f"/usr/bin/{program}")
+    monkeypatch.setattr(debian, "run", lambda *_: pytest.fail("something was installed"))
+    monkeypatch.setattr(debian, "is_root", lambda: True)
+    with debian.untouched(), open(tmp_path / "log", "w") as log:
+        assert "apt-get install r-base-core" in debian.install(("r-base-core",), log, "")
+
+
+def test_a_set_up_that_failed_names_the_command_that_tries_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROSETTA_ENVIRONMENTS", str(tmp_path))
+    monkeypatch.setattr(interpreters, "find", lambda *_: None)
+    monkeypatch.setattr(environments, "find_uv", lambda: "uv")
+    reason = environments.provide("cntk", config.load({}))["reason"]
+    assert "`pyenv install 3.6` brings one" in reason
+    assert reason.endswith("; `rosetta setup cntk` tries again")
+
+
+def test_a_variable_of_pip_counts_more_than_its_files(tmp_path):
+    """`pip config list` sorts by name, which puts the variables first."""
+    pip = saying(tmp_path, "\":env:.index-url='https://mine'\nglobal.index-url='https://theirs'\nglobal.cert='/ca'\"")
+    assert indexes.pip_settings(str(pip)) == {"index-url": "https://mine", "cert": "/ca"}
+
+
+def test_a_python_that_is_too_old_is_told_so():
+    """By bootstrap.py itself, which therefore imports nothing of the harness before it has looked."""
+    old = [it for it in interpreters.candidates() if (found := interpreters.version_of(it)) and found < Version("3.10")]
+    if not old:
+        pytest.skip("there is no Python older than 3.10 here")
+    for python in old:
+        done = subprocess.run([python, config.ROOT / "python/bootstrap.py"], capture_output=True, text=True)
+        assert done.stderr.startswith("bootstrap: Python 3.10 or newer is needed"), done.stderr
 
 
 def test_environments_without_a_leg_for_the_device_are_not_made():

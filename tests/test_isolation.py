@@ -247,3 +247,8 @@ def test_proofs_share_a_device_among_themselves_but_with_nothing_that_is_timed()
         order.append("proven")
     thread.join()
     assert order == ["proven", "timed"]
+
+
+def test_a_compile_cache_of_the_users_does_not_hide_what_a_first_step_costs(monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/somewhere")
+    assert "TORCHINDUCTOR_CACHE_DIR" not in isolation.variables(1, "cpu", {})

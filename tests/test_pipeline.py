@@ -233,11 +233,12 @@ def test_lint_is_clean(smoke):
 
 
 def test_a_leg_that_times_out_stops_no_other_and_no_result_is_lost(workdir):
-    """The time limit is cut to nothing for every leg: all of them fail, the report shows it, and the history keeps the good ones."""
+    """The time limit is cut to nothing and every leg fails at it, the report shows it, and the history keeps the good ones."""
     before = (workdir / "reports" / "history.jsonl").read_text()
-    done = snakemake(
-        "reports/python/summary.html", workdir=workdir, config=(*SMOKE, "timeout_seconds=0.05", "legs=python/numpy")
-    )
+    target, settings = "reports/python/summary.html", (*SMOKE[:-1], "legs=python/numpy")
+    for path in (workdir / RECORDS / "python/numpy").rglob("*.json"):
+        path.unlink()
+    done = snakemake(target, workdir=workdir, config=(*settings, "timeout_seconds=0.05"))
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     table = pd.read_csv(workdir / "reports/python/results.csv").set_index("leg")
     assert set(table.status) == {"timeout"}
@@ -246,6 +247,33 @@ def test_a_leg_that_times_out_stops_no_other_and_no_result_is_lost(workdir):
     history = (workdir / "reports" / "history.jsonl").read_text()
     assert history.startswith(before)
     assert results(workdir).status["python/numpy/cnn"] == "ok"
+    # The same limit would end them again; a higher one may not.
+    again = snakemake("--dry-run", target, workdir=workdir, config=(*settings, "timeout_seconds=0.05"))
+    assert "Nothing to be done" in again.stdout + again.stderr
+    again = jobs(snakemake("--dry-run", target, workdir=workdir, config=settings))
+    assert {"proof", "round_1_python_numpy_cnn", "round_2_python_numpy_rnn"} <= again
+
+
+def test_a_record_that_no_longer_holds_is_made_again(workdir):
+    """What kept a leg from starting is gone, or a round was timed by hand with other settings: once more, and then no more."""
+    for number, changes in enumerate(
+        [{"status": "unavailable", "reason": "a compiler is missing", "outer_seconds": 0.0, "phases": []}, {}], 1
+    ):
+        path = workdir / RECORDS / f"python/numpy/rnn/round-{number}.json"
+        record = {**records.read(path), **changes}
+        if not changes:
+            record["provenance"]["step_sha256"] = "that of other settings"
+        records.write(path, record)
+    rounds = {"round_1_python_numpy_rnn", "round_2_python_numpy_rnn"}
+    again = jobs(snakemake("--dry-run", "reports/summary.html", workdir=workdir))
+    assert again >= rounds
+    assert again <= {*rounds, "record", "report"}
+    done = snakemake("reports/summary.html", workdir=workdir)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    found = records.read(workdir / RECORDS / "python/numpy/rnn.json")["rounds"]
+    assert [(it["status"], it["provenance"]["attempt"]) for it in found] == [("ok", 2), ("ok", 2)]
+    done = snakemake("--dry-run", "reports/summary.html", workdir=workdir)
+    assert "Nothing to be done" in done.stdout + done.stderr, done.stdout[-2000:]
 
 
 def test_a_killed_leg_is_shown_and_the_next_one_runs(workdir):

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import statistics
 import sys
 import webbrowser
 from contextlib import contextmanager
@@ -78,11 +79,10 @@ def settings(overrides: list[str] | None) -> config.Settings:
         key, equals, value = word.partition("=")
         if not equals:
             raise Typo(f"--config {word}: write KEY=VALUE, such as profile=smoke")
-        *path, last = key.split(".")
-        inner = values
-        for part in path:
-            inner = inner.setdefault(part, {})
-        inner[last] = yaml.safe_load(value)
+        try:
+            config.put(values, key, yaml.safe_load(value))
+        except yaml.YAMLError:
+            config.put(values, key, value)  # */cnn is no YAML, and a pattern all the same
     return config.load(values)
 
 
@@ -274,7 +274,7 @@ def finish(record: dict) -> None:
 def prepare_all(plan: Plan) -> None:
     from rosetta import measuring
 
-    for task in {leg.task.name: leg.task for leg in plan.legs}.values():
+    for task in {leg.task.name: leg.task for leg in plan.legs if not plan.idle(leg)}.values():
         measuring.ensure_data(plan, task, say)
     for name in plan.environments():
         measuring.provide(plan, name, say)
@@ -302,9 +302,9 @@ def show(legs: list[dict]) -> int:
     table = Table("leg", "status", "median epoch, s", "accuracy", "reason", box=None)
     for leg in legs:
         phases = [phase for record in leg["rounds"] if record["status"] == "ok" for phase in record["phases"]]
-        epochs = sorted(phase["seconds"] for phase in phases if phase["phase"] == "epoch")
+        epochs = [phase["seconds"] for phase in phases if phase["phase"] == "epoch"]
         accuracy = [phase["accuracy"] for phase in phases if "accuracy" in phase]
-        median = f"{epochs[len(epochs) // 2]:.3f}" if epochs else ""
+        median = f"{statistics.median(epochs):.3f}" if epochs else ""
         style = MARKS.get(leg["status"], "red")
         table.add_row(
             leg["leg"],
@@ -363,21 +363,21 @@ def step_environment(name: str, generation: int):
 
 
 @step.command("proof")
-def step_proof(leg: str):
+def step_proof(leg: str, attempt: Annotated[int | None, typer.Argument()] = None):
     with plain_errors():
         from rosetta import measuring
 
         plan = Plan.of(settings(None), [leg])
-        proof_line(measuring.prove(plan, plan.legs[0], say))
+        proof_line(measuring.prove(plan, plan.legs[0], say, attempt=attempt))
 
 
 @step.command("round")
-def step_round(leg: str, number: int):
+def step_round(leg: str, number: int, attempt: Annotated[int | None, typer.Argument()] = None):
     with plain_errors():
         from rosetta import measuring
 
         plan = Plan.of(settings(None), [leg])
-        finish(measuring.measure(plan, plan.legs[0], number, say, live))
+        finish(measuring.measure(plan, plan.legs[0], number, say, live, attempt))
 
 
 @step.command("gather")

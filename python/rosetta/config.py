@@ -15,7 +15,7 @@ from rosetta.tasks import TASKS
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "config"
 BOOLEANS = {"true": True, "false": False}
-"""Snakemake reads --config values as Python, where these two words are only text."""
+"""Snakemake reads --config values as Python, where these two words are only text. What is in a mapping it leaves as text altogether."""
 
 
 class ConfigError(Exception):
@@ -70,9 +70,7 @@ def load(overrides: dict[str, Any] | None = None) -> Settings:
     """
     if overrides is None:
         overrides = json.loads(os.environ.get("ROSETTA_CONFIG", "{}"))
-    overrides = {
-        key: BOOLEANS.get(value, value) if isinstance(value, str) else value for key, value in overrides.items()
-    }
+    overrides = {key: typed(value) for key, value in overrides.items()}
     values = {**yaml.safe_load((CONFIG / "config.yaml").read_text()), **overrides}
     values = merge(merge(profile(values["profile"]), values), overrides)
     if isinstance(values["legs"], str):
@@ -80,6 +78,21 @@ def load(overrides: dict[str, Any] | None = None) -> Settings:
     check(values)
     values.update(legs=tuple(values["legs"]), threads=values["threads"] or usable_cores())
     return Settings(**values, overrides=tuple(words(overrides)))
+
+
+def typed(value: Any) -> Any:
+    """A value of the command line, with its type."""
+    if isinstance(value, dict):
+        return {key: yaml.safe_load(inner) if isinstance(inner, str) else typed(inner) for key, inner in value.items()}
+    return BOOLEANS.get(value, value) if isinstance(value, str) else value
+
+
+def put(values: dict, key: str, value: Any) -> None:
+    """Sets a value in a mapping of mappings; a dot in the key reaches one further in."""
+    *path, last = key.split(".")
+    for part in path:
+        values = values.setdefault(part, {})
+    values[last] = value
 
 
 def words(overrides: dict, prefix: str = "") -> list[str]:

@@ -3,11 +3,26 @@
 import os
 import shutil
 import subprocess
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from filelock import FileLock
 
 LOCK = "/var/lib/apt/rosetta.lock"
 """Two environments may be made at once, and apt-get waits for another one's installation but not for its package lists."""
+
+
+AS_IT_IS = ContextVar("whether the system is left as it is", default=False)
+
+
+@contextmanager
+def untouched():
+    """Within it nothing is installed, whoever this is."""
+    token = AS_IT_IS.set(True)
+    try:
+        yield
+    finally:
+        AS_IT_IS.reset(token)
 
 
 def install(packages: tuple[str, ...], log, elsewhere: str) -> str:
@@ -20,6 +35,8 @@ def install(packages: tuple[str, ...], log, elsewhere: str) -> str:
     names = " ".join(packages)
     if shutil.which("apt-get") is None:
         return elsewhere
+    if AS_IT_IS.get():
+        return f"{packages[0]} is missing, and with deployment=current nothing is installed; `apt-get install {names}` brings it"
     if not is_root():
         return f"{packages[0]} is missing; install it with `sudo apt-get install {names}`"
     attempt = ["apt-get", "install", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300", *packages]

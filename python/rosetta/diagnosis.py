@@ -50,7 +50,7 @@ def environment(plan: Plan, name: str) -> dict:
                 **known,
                 "state": made["status"],
                 "reason": made["reason"],
-                "mend": mend(name, made["reason"], changed),
+                "mend": mend(plan, name, made["reason"], changed),
                 "changed": changed,
                 "toolchain": made["toolchain"],
                 "python": environments.interpreter(made, plan.settings),
@@ -59,16 +59,17 @@ def environment(plan: Plan, name: str) -> dict:
         **known,
         "state": "not set up",
         "reason": "its environment has not been made yet",
-        "mend": f"rosetta setup {name}",
+        "mend": environments.set_up(name, plan.settings),
     }
 
 
-def mend(name: str, reason: str, changed: bool) -> str:
+def mend(plan: Plan, name: str, reason: str, changed: bool) -> str:
     """The command that mends an environment; unless the situation has changed since, a reason's own way out (behind `; `) comes first."""
     if not reason or environments.unfit_platform(environments.needs(name).only):
         return ""
-    command = f"rosetta setup {name}"
-    return command if changed or "; " not in reason else f"as it says, then {command}"
+    command = environments.set_up(name, plan.settings)
+    own = reason.removesuffix(f"; `{command}` tries again")
+    return command if changed or "; " not in own else f"as it says, then {command}"
 
 
 def leg_state(plan: Plan, leg: Leg, found: dict) -> dict:
@@ -76,7 +77,9 @@ def leg_state(plan: Plan, leg: Leg, found: dict) -> dict:
         return {"leg": leg.name, "state": "retired", "reason": leg.framework.retired, "mend": ""}
     if reason := unsupported(leg, plan.settings):
         return {"leg": leg.name, "state": "unsupported", "reason": reason, "mend": ""}
-    if reason := unreachable(leg, plan.settings, found.get("python") or sys.executable):
+    # The set-up of an environment for the CPU installs programs, where it may.
+    ahead = found["state"] == "not set up" and plan.settings.device == "cpu"
+    if not ahead and (reason := unreachable(leg, plan.settings, found.get("python") or sys.executable)):
         return {"leg": leg.name, "state": "unavailable", "reason": reason, "mend": ""}
     in_python = plan.settings.deployment == "current" and leg.framework.language == "python"
     if in_python and (missing := [name for name in leg.framework.libraries if not find_spec(name)]):
@@ -91,7 +94,7 @@ def leg_state(plan: Plan, leg: Leg, found: dict) -> dict:
             "leg": leg.name,
             "state": "unavailable",
             "reason": reason,
-            "mend": mend(leg.framework.environment, reason, found["changed"]),
+            "mend": mend(plan, leg.framework.environment, reason, found["changed"]),
         }
     return {"leg": leg.name, "state": found["state"], "reason": found["reason"], "mend": found["mend"]}
 

@@ -14,14 +14,16 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 
 from filelock import FileLock
 
 from rosetta import debian, interpreters, machine, records
 from rosetta.config import ROOT, Settings
-from rosetta.frameworks import NO_GPU, Leg, discover, is_there, tomllib
+from rosetta.frameworks import NO_GPU, Leg, discover, is_there, of_release, tomllib
 from rosetta.indexes import has_wheel, uv_environment
 
 REQUIREMENTS = ROOT / "python" / "environments"
@@ -73,6 +75,11 @@ def lock_sha256(name: str, device: str = "cpu") -> str:
     return hashlib.sha256(lock(name, device).read_bytes()).hexdigest() if name else ""
 
 
+def lock_of(name: str, settings: Settings) -> str:
+    """Hash of the lock that a leg's packages come from; empty where they are whatever the interpreter at hand has."""
+    return "" if settings.deployment == "current" else lock_sha256(name, settings.device)
+
+
 def toolchain(name: str):
     """The module that provides the language of an environment, or None for Python alone."""
     module = needs(name).toolchain
@@ -96,7 +103,8 @@ def situation(name: str, settings: Settings) -> dict:
     module = toolchain(name)
     variables = getattr(module, "VARIABLES", ())
     return {
-        "lock": lock_sha256(name, settings.device),
+        "lock": lock_of(name, settings),
+        **({"packages": at_hand(name)} if settings.deployment == "current" else {}),
         "needs": repr(needs(name)),
         "project": hashlib.sha256((ROOT / needs(name).project).read_bytes()).hexdigest() if needs(name).project else "",
         "deployment": settings.deployment,
@@ -106,6 +114,20 @@ def situation(name: str, settings: Settings) -> dict:
         **({"driver": machine.cuda_version()} if settings.device == "cuda" else {}),
         **{variable: os.environ[variable] for variable in variables if os.environ.get(variable)},
     }
+
+
+def at_hand(name: str) -> dict[str, str]:
+    """{library: package and version} of what the interpreter at hand has of an environment's libraries."""
+    libraries = sorted({library for leg in legs_in(name) for library in leg.framework.libraries})
+    packages = {library: sorted(set(distributions().get(library, ()))) for library in libraries}
+    return {library: ", ".join(f"{it} {metadata.version(it)}" for it in found) for library, found in packages.items()}
+
+
+distributions = functools.cache(metadata.packages_distributions)
+
+
+def legs_in(name: str) -> list[Leg]:
+    return [leg for leg in discover() if leg.framework.environment == name]
 
 
 def provide(name: str, settings: Settings, say: Callable[[str], None] = print) -> dict:
@@ -126,11 +148,10 @@ def provide(name: str, settings: Settings, say: Callable[[str], None] = print) -
             "status": "ready",
             "reason": "",
             "python": python,
-            "lock": lock_sha256(name, settings.device),
+            "lock": lock_of(name, settings),
             "toolchain": None,
             "variables": {},
         }
-        # With `current` the machine is used as it is.
         if settings.deployment == "isolated" and not reason:
             provide_programs(name, settings.device, python, file)
             found["variables"], reason = provide_libraries(name, file)
@@ -138,9 +159,20 @@ def provide(name: str, settings: Settings, say: Callable[[str], None] = print) -
             found.update(status="unavailable", reason=reason)
         elif module := toolchain(name):
             say(f"{name}: looking for the language and its bridge")
-            found["toolchain"] = module.provide(python, file, getattr(needs(name), module.WANTS), settings.device)
+            # With `current` the system is used as it is; a language's packages go into a folder of the checkout.
+            with debian.untouched() if settings.deployment == "current" else nullcontext():
+                found["toolchain"] = module.provide(python, file, getattr(needs(name), module.WANTS), settings.device)
             found.update(status=found["toolchain"]["status"], reason=found["toolchain"]["reason"])
+        if (reason := found["reason"]) and reason != NO_GPU and not unfit_platform(needs(name).only):
+            found["reason"] = f"{reason}; `{set_up(name, settings)}` tries again"
         return found
+
+
+def set_up(name: str, settings: Settings) -> str:
+    """The command that makes an environment, or tries again."""
+    options = [f" -c device={settings.device}"] * (settings.device != "cpu")
+    options += [f" -c deployment={settings.deployment}"] * (settings.deployment != "isolated")
+    return f"rosetta setup {name}{''.join(options)}"
 
 
 def interpreter(found: dict, settings: Settings) -> str:
@@ -190,7 +222,7 @@ def provide_python(name: str, settings: Settings, log, say: Callable[[str], None
     for attempt in installations(name, settings.device, python, base, uv, environment):
         if debian.run(attempt, log, environment):
             if unfit := unfit_torch(python, requirements):
-                return "", f"{unfit}; `rosetta setup {name} -c device=cuda` tries again (details in {log.name})"
+                return "", f"{unfit} (details in {log.name})"
             records.write_text(marker, json.dumps(wanted))
             return str(python), ""
     return "", f"the packages of {requirements.relative_to(ROOT)} could not be installed: {last_line(Path(log.name))}"
@@ -251,11 +283,11 @@ def installations(
 
 def provide_programs(name: str, device: str, python: str, log) -> None:
     """Installs what the legs of an environment start besides Python, where it may; what is missing then stops only the legs that need it."""
-    frameworks = {leg.framework.name: leg.framework for leg in discover() if leg.framework.environment == name}
-    for framework in frameworks.values():
+    for framework in {leg.framework.name: leg.framework for leg in legs_in(name)}.values():
         for program, package in framework.programs_on(device).items():
             if not is_there(program, python):
-                log.write(debian.install((package,), log, f"{framework.title} needs {program}") + "\n")
+                needed = (of_release(package, python),)
+                log.write(debian.install(needed, log, f"{framework.title} needs {program}") + "\n")
 
 
 def provide_libraries(name: str, log) -> tuple[dict[str, str], str]:

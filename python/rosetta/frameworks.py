@@ -8,7 +8,7 @@ import sys
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 
-from rosetta import machine
+from rosetta import interpreters, machine
 from rosetta.config import ROOT, ConfigError, Settings
 from rosetta.tasks import TASKS, Task
 
@@ -31,7 +31,8 @@ class Framework:
         libraries: Python modules whose versions are recorded.
         files: the sibling folder whose files this row runs; empty: its own.
         programs: {program that its legs start, such as a compiler: Debian's package that has it}; "cpu/clang" on that device alone.
-            "Python.h" stands for the interpreter's own headers, which compiled extensions include.
+            "Python.h" stands for the interpreter's own headers, which compiled extensions include; `{release}` in a package's name is the
+            interpreter's, such as 3.11.
         uses: further sibling folders whose files its legs import.
         variables: variables of its processes; `{threads}` stands for the number of threads.
         options: further fields of `task`, by which rows that share their files differ.
@@ -109,15 +110,29 @@ class Leg:
         """The fields that its file sees as `task`: those of Task.for_worker and the framework's own."""
         return self.task.for_worker(dropout=True, as_shipped=False, **settings, **self.framework.options)
 
+    @property
+    def shared_files(self) -> list[Path]:
+        """The files besides its own that its code stands on.
+
+        Of the framework's folder all that are no leg's; of the folders that it uses those, and the file of the same task. Of files that
+        are there once for each backend (on_jax.py, on_torch.py) only the one that the framework's variables name.
+        """
+        folders = [self.framework.folder, *map(Path, self.framework.shared_folders)]
+        found = [path for it in folders for path in sorted(it.glob("*" + LANGUAGES[self.framework.language]))]
+        others = TASKS.keys() - {self.task.name}
+        return [it for it in found if it != self.file and it.stem not in others and self.names_backend(it)]
+
+    def names_backend(self, path: Path) -> bool:
+        return not path.stem.startswith("on_") or path.stem.removeprefix("on_") in self.framework.variables.values()
+
     def sources(self) -> list[Path]:
-        """Everything whose change calls for a new run: the framework's folder, and the code that drives and times it."""
-        suffix = LANGUAGES[self.framework.language]
-        folder = self.framework.folder
-        own = [path for path in folder.glob("*" + suffix) if path.stem not in TASKS or path == self.file]
-        own += [path for name in self.framework.uses for path in (folder.parent / name).glob("*" + suffix)]
+        """Everything whose change calls for a new run: its own file, those it stands on, and the code that drives and times it."""
+        language = self.framework.language
         halves = {"python": [], "julia": [ROOT / "julia" / "rosetta.jl"], "r": [ROOT / "r" / "rosetta.R"]}
-        worker = (ROOT / "python" / "rosetta" / "worker").glob("*.py")
-        return sorted([*own, *halves[self.framework.language], *worker])
+        bridges = LANGUAGES.keys() - {language}
+        worker = [path for path in (ROOT / "python" / "rosetta" / "worker").glob("*.py") if path.stem not in bridges]
+        own = [] if self.framework.retired else [self.file]
+        return sorted([*own, *self.shared_files, *halves[language], *worker])
 
 
 def read(path: Path) -> Framework:
@@ -188,6 +203,7 @@ def unreachable(leg: Leg, settings: Settings, python: str) -> str:
     """
     for program, package in leg.framework.programs_on(settings.device).items():
         if not is_there(program, python):
+            package = of_release(package, python)
             needed = f"the headers of {python}" if program == HEADER else f"the program {program}, which is not on PATH"
             return f"{leg.framework.title} needs {needed}; on Debian and Ubuntu: sudo apt-get install {package}"
     if settings.device != "cuda":
@@ -205,6 +221,14 @@ HEADER = "Python.h"
 def is_there(program: str, python: str) -> bool:
     """Whether a program is on PATH, or the header of an interpreter where its build looks for it."""
     return has_header(python) if program == HEADER else shutil.which(program) is not None
+
+
+def of_release(package: str, python: str) -> str:
+    """The name of Debian's package, `{release}` in it being that of an interpreter, such as 3.11."""
+    if "{release}" not in package:
+        return package
+    version = interpreters.version_of(python)
+    return package.format(release=f"{version.major}.{version.minor}" if version else "3")
 
 
 def has_header(python: str) -> bool:

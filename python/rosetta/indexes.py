@@ -29,7 +29,8 @@ def pip_settings(python: str) -> dict[str, str]:
     else:
         return {}
     settings = {}
-    for line in done.stdout.splitlines():
+    # pip lists them by name; a variable counts more than a file.
+    for line in sorted(done.stdout.splitlines(), key=lambda line: line.startswith(":env:")):
         key, _, value = line.partition("=")
         settings[key.rpartition(".")[2]] = value.strip("'\"").replace("\\n", " ")
     return settings

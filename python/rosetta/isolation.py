@@ -72,6 +72,10 @@ def device_lock(device: str, say: Callable[[str], None], shared: bool = False):
         yield
 
 
+CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR")
+"""Folders for what was compiled, if the user named any: what lies there would hide what a first step costs."""
+
+
 def variables(threads: int, device: str, extra: dict[str, str], deployment: str = "isolated") -> dict[str, str]:
     """The environment of a worker: the same number of threads for every library, and the harness's own half to import.
 
@@ -86,7 +90,7 @@ def variables(threads: int, device: str, extra: dict[str, str], deployment: str 
         own["PYTHONPATH"] += os.pathsep + given
     if device == "cpu":
         own["CUDA_VISIBLE_DEVICES"] = ""
-    return {**os.environ, **own, **extra}
+    return {**{name: value for name, value in os.environ.items() if name not in CACHES}, **own, **extra}
 
 
 def run(

@@ -1,6 +1,5 @@
 """What a run ran on: device, clocks, libraries of the system, other load, and the ceiling of a matrix product."""
 
-import functools
 import os
 import platform
 import subprocess
@@ -119,7 +118,6 @@ CEILINGS = {"fp32": np.float32, "fp64": np.float64}
 """Precisions in which NumPy multiplies matrices; it has no bfloat16, in which some processors are several times as fast."""
 
 
-@functools.cache
 def ceiling_gflops(threads: int, precision: str, tries: int = 4) -> float:
     """The speed of NumPy's matrix product, in 1e9 floating-point operations a second: best of several sizes and tries.
 

@@ -1,5 +1,6 @@
 """A leg's proof and its timed rounds: from a plan to a record."""
 
+import hashlib
 import json
 import math
 import os
@@ -23,20 +24,24 @@ def nothing(event) -> None:
     """A listener that does not listen."""
 
 
-def prove(plan: Plan, leg: Leg, say: Callable = nothing, listen: Callable = nothing) -> dict:
+def prove(
+    plan: Plan, leg: Leg, say: Callable = nothing, listen: Callable = nothing, attempt: int | None = None
+) -> dict:
     """Runs the proof of a leg and writes its record, whatever happens."""
-    return run(plan, leg, 0, say, listen)
+    return run(plan, leg, 0, say, listen, attempt)
 
 
-def measure(plan: Plan, leg: Leg, number: int, say: Callable = nothing, listen: Callable = nothing) -> dict:
+def measure(
+    plan: Plan, leg: Leg, number: int, say: Callable = nothing, listen: Callable = nothing, attempt: int | None = None
+) -> dict:
     """Runs round `number` of a leg and writes its record, whatever happens."""
-    return run(plan, leg, number, say, listen)
+    return run(plan, leg, number, say, listen, attempt)
 
 
-def run(plan: Plan, leg: Leg, number: int, say: Callable, listen: Callable) -> dict:
-    path = plan.round(leg, number) if number else plan.proof(leg)
+def run(plan: Plan, leg: Leg, number: int, say: Callable, listen: Callable, attempt: int | None) -> dict:
+    path, _ = plan.step(leg, number)
     log = plan.log(leg, path.stem)
-    record = blank(plan, leg, number, log)
+    record = blank(plan, leg, number, log, attempt or next_attempt(plan, leg, number))
     if leg.framework.retired:
         record.update(status="retired", reason=retirement(leg))
     elif reason := unsupported(leg, plan.settings):
@@ -46,7 +51,7 @@ def run(plan: Plan, leg: Leg, number: int, say: Callable, listen: Callable) -> d
         if reason := obstacle(leg, plan.settings, marker):
             record.update(status="unavailable", reason=reason)
         else:
-            attempt(plan, leg, number, marker, log, record, say, listen)
+            work(plan, leg, number, marker, log, record, say, listen)
     records.write(path, record)
     records.remember(HISTORY, record)
     return record
@@ -58,7 +63,48 @@ def obstacle(leg: Leg, settings: Settings, marker: dict) -> str:
     return marker["reason"] or unreachable(leg, settings, python) or environments.lacking(leg, marker)
 
 
-def blank(plan: Plan, leg: Leg, number: int, log: Path) -> dict:
+def next_attempt(plan: Plan, leg: Leg, number: int) -> int:
+    """The number of a step's next attempt. It grows when the record no longer says what running the step now would give."""
+    path, _ = plan.step(leg, number)
+    try:
+        record = json.loads(path.read_text())
+    except FileNotFoundError:
+        return 1
+    except ValueError:
+        return 0  # it is in no state to say which it was
+    return record["provenance"].get("attempt", 1) + outdated(plan, leg, number, record)
+
+
+def outdated(plan: Plan, leg: Leg, number: int, record: dict) -> bool:
+    """Whether a record was made with other settings, by hand, stopped at a limit that has been raised, or says what kept the leg from
+    starting and no longer does."""
+    made_with = record["provenance"].get("step_sha256")
+    if made_with and made_with != step_sha256(plan, leg, number):
+        return True
+    if record["status"] == "timeout":
+        return record["outer_seconds"] < plan.settings.timeout_seconds
+    marker = plan.environment(leg.framework.environment)
+    if record["outer_seconds"] or record["status"] not in ("unavailable", "failed") or not marker.exists():
+        return False
+    return not (obstacle(leg, plan.settings, json.loads(marker.read_text())) or damage(plan, leg))
+
+
+def step_sha256(plan: Plan, leg: Leg, number: int) -> str:
+    """Of the settings that a proof or a round depends on."""
+    return hashlib.sha256(plan.step(leg, number)[1].encode()).hexdigest()
+
+
+def damage(plan: Plan, leg: Leg) -> str:
+    """What is wrong with the data or the weights that a leg reads; empty where they are whole."""
+    try:
+        data.check(plan.arrays(leg.task))
+        data.check(plan.weights(leg.task))
+    except data.DataError as error:
+        return str(error)
+    return ""
+
+
+def blank(plan: Plan, leg: Leg, number: int, log: Path, attempt: int) -> dict:
     """A record with all that is known before the leg starts."""
     settings, task, framework = plan.settings, leg.task, leg.framework
     full = published_work(task.name)
@@ -95,17 +141,14 @@ def blank(plan: Plan, leg: Leg, number: int, log: Path) -> dict:
         "versions": {},
         "machine": machine.facts(),
         "provenance": {
-            **machine.provenance(settings.sha256, lock_of(framework.environment, settings)),
+            **machine.provenance(settings.sha256, environments.lock_of(framework.environment, settings)),
+            "step_sha256": step_sha256(plan, leg, number),
+            "attempt": attempt,
             "overrides": list(settings.overrides),
             "command": " ".join(["rosetta run", leg.name, *(f"-c {shlex.quote(word)}" for word in settings.overrides)]),
         },
         "log": str(log),
     }
-
-
-def lock_of(environment: str, settings: Settings) -> str:
-    """The lock that a leg's packages come from; empty where they are whatever the interpreter at hand has."""
-    return "" if settings.deployment == "current" else environments.lock_sha256(environment, settings.device)
 
 
 def retirement(leg: Leg) -> str:
@@ -120,17 +163,14 @@ def published_work(task: str) -> dict[str, int]:
     return {f"full_{name}": full[name] for name in ("batch", "samples", "epochs", "test_samples")}
 
 
-def attempt(
+def work(
     plan: Plan, leg: Leg, number: int, marker: dict, log: Path, record: dict, say: Callable, listen: Callable
 ) -> None:
     """Runs the worker and fills the record with what came of it."""
     settings, task = plan.settings, leg.task
     arrays = plan.arrays(task)
-    try:
-        data.check(arrays)
-        data.check(plan.weights(task))
-    except data.DataError as error:
-        record.update(status="failed", reason=str(error))
+    if reason := damage(plan, leg):
+        record.update(status="failed", reason=reason)
         return
     manifest = prepare.manifest(arrays)
     record["data"] = {"source": manifest["source"], "statement": manifest["statement"], "sha256": manifest["sha256"]}
@@ -176,7 +216,8 @@ def attempt(
             record["other_load_percent"] = machine.other_load()
             record["ceiling_gflops"] = ceiling(settings, record["computes"])
         outcome = isolation.run(python, job, variables, log, settings.timeout_seconds, listen)
-    fill(record, outcome, settings, leg, {} if number else drifts(plan.golden(task), settings.precision))
+        # With the device still ours: the ceiling may need a second look.
+        fill(record, outcome, settings, leg, {} if number else drifts(plan.golden(task), settings.precision))
 
 
 def ceiling(settings: Settings, precision: str) -> float | None:
@@ -297,7 +338,7 @@ def ensure_data(plan: Plan, task: Task, say: Callable = nothing) -> dict:
     if not (plan.weights(task) / "manifest.json").exists():
         prepare.weights(plan, task)
     golden = plan.golden(task)
-    newest = (plan.arrays(task) / "manifest.json").stat().st_mtime
+    newest = max(it.stat().st_mtime for it in (plan.arrays(task) / "manifest.json", *prepare.golden_sources()))
     if not golden.exists() or golden.stat().st_mtime < newest:
         say(f"{task.name}: computing the golden values in float64")
         prepare.golden(plan, task)

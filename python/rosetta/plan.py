@@ -115,11 +115,17 @@ class Plan:
     def proof_settings(self, leg: Leg) -> str:
         s = self.settings
         batch = s.work[leg.task.name]["batch"]
-        return json.dumps([*self.nature(leg), s.threads, s.timeout_seconds, s.proof_steps, batch])
+        return json.dumps([*self.nature(leg), s.threads, s.proof_steps, batch])
 
     def round_settings(self, leg: Leg) -> str:
         s = self.settings
-        return json.dumps([*self.nature(leg), s.threads, s.timeout_seconds, s.warm_up, s.work[leg.task.name]])
+        return json.dumps([*self.nature(leg), s.threads, s.warm_up, s.work[leg.task.name]])
+
+    def step(self, leg: Leg, number: int) -> tuple[Path, str]:
+        """(record, settings) of a leg's proof, number 0, or of a round."""
+        if number:
+            return self.round(leg, number), self.round_settings(leg)
+        return self.proof(leg), self.proof_settings(leg)
 
     @staticmethod
     def nature(leg: Leg) -> list:

@@ -14,6 +14,8 @@ from rosetta.tasks import Task
 from rosetta.worker.job import change, open_weights
 from rosetta.worker.proof import CHECKPOINTS, distance, relative
 
+HARNESS = Path(__file__).parent
+
 DRAWS = (0, -1, 1)
 """The reference is computed in float32 once for each, the samples of each batch in another order: one draw of rounding may be small by luck.
 What float32 cannot decide (`reference.UNDECIDED`) goes as it happens to, then all of it one way, then the other. The last draw has Adam's
@@ -57,6 +59,11 @@ def weights(plan: Plan, task: Task) -> None:
     target = plan.weights(task)
     drawn = initial.draw(task)
     data.write_arrays(target, drawn.items(), {"task": task.name, "seed": task.seed})
+
+
+def golden_sources() -> list[Path]:
+    """The code that golden values come from: what changes it calls for new ones."""
+    return [HARNESS / name for name in ("reference.py", "tasks.py", "prepare.py", "worker/proof.py")]
 
 
 def golden(plan: Plan, task: Task) -> None:

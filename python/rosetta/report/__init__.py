@@ -41,6 +41,13 @@ def write_stone(folder: Path) -> Path:
     return page.write_stone(Path(folder))
 
 
+def page_sources() -> list[Path]:
+    """Every file besides the records that the report is made of."""
+    here = Path(__file__).parent
+    own = [path for path in here.rglob("*") if path.suffix in (".py", ".j2", ".css", ".js")]
+    return sorted({*stone_sources(), *own, here.with_name("published_results.csv")})
+
+
 def stone_sources() -> list[Path]:
     """Every file that rosetta.html is made of: a newer one calls for a new page."""
     folders = [folder for language in LANGUAGES for folder in (ROOT / language / "frameworks").iterdir()]

@@ -123,30 +123,12 @@ def toned(token, value: str) -> Markup | str:
     return Markup('<i class="{}">{}</i>').format(tone, value) if tone and value.strip() else value
 
 
-def shared_files(leg: Leg) -> list[Path]:
-    """The files besides its own that a leg's code stands on.
-
-    Of a framework's folder all that are no leg's; of the folders that it uses those, and the file of the same task. Of files that are there
-    once for each backend (on_jax.py, on_torch.py) only the one that the framework's variables name.
-    """
-    framework, suffix = leg.framework, LANGUAGES[leg.framework.language]
-    folders = [framework.folder, *map(Path, framework.shared_folders)]
-    found = [path for folder in folders for path in sorted(folder.glob("*" + suffix)) if path != leg.file]
-    return [
-        path for path in found if path.stem not in TASKS.keys() - {leg.task.name} and names_backend(path, framework)
-    ]
-
-
-def names_backend(path: Path, framework: Framework) -> bool:
-    return not path.stem.startswith("on_") or path.stem.removeprefix("on_") in framework.variables.values()
-
-
 def why_absent(part: str, leg: Leg) -> str:
     """Why a leg's file lacks a part: `forward only`, `in setup.py` where a shared file defines the verb, or that nothing says why."""
     if part in TRAINING and not leg.task.trained:
         return "forward only"
     definition = re.compile(rf"^(?:def |function )?{part.lower()}(?:\(| *<- )", re.MULTILINE)
-    for path in shared_files(leg):
+    for path in leg.shared_files:
         if definition.search(path.read_text()):
             return f"in {path.name}"
     return "not in this file"
@@ -187,7 +169,7 @@ def context() -> dict:
     by_file = {}
     for leg in legs:
         by_file.setdefault((leg.task.name, leg.file), []).append(leg)
-    shared = dict.fromkeys(path for leg in legs for path in shared_files(leg) if path.stem not in TASKS)
+    shared = dict.fromkeys(path for leg in legs for path in leg.shared_files if path.stem not in TASKS)
     every = {key(leg.framework): leg.framework for leg in frameworks.discover()}
     return {
         "tasks": {name: [leg_source(group) for (task, _), group in by_file.items() if task == name] for name in TASKS},
@@ -213,7 +195,7 @@ def index(legs: list[Leg]) -> dict:
     tasks = {}
     for name, task in TASKS.items():
         of_task = {
-            key(leg.framework): {"file": relative(leg.file), "shared": [relative(path) for path in shared_files(leg)]}
+            key(leg.framework): {"file": relative(leg.file), "shared": [relative(path) for path in leg.shared_files]}
             for leg in legs
             if leg.task is task
         }
