@@ -141,8 +141,8 @@ def timed(plan: Plan, leg: Leg, made: dict) -> tuple[list[dict], float]:
         if event.get("phase") in ("epoch", "collection"):
             looks.append((time.perf_counter(), time.process_time()))
 
-    record = measuring.blank(plan, leg, 1, plan.log(leg, "overhead"))
-    measuring.attempt(plan, leg, 1, made, Path(record["log"]), record, say, look)
+    record = measuring.blank(plan, leg, 1, plan.log(leg, "overhead"), attempt=1)
+    measuring.work(plan, leg, 1, made, Path(record["log"]), record, say, look)
     if record["status"] != "ok":
         raise Failed(f"{record['status']}: {record['reason']}")
     (start, before), (stop, after) = looks[0], looks[-1]

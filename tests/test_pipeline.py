@@ -176,6 +176,15 @@ def test_a_changed_setting_reruns_only_what_it_touches(smoke):
     again = jobs(snakemake("--dry-run", "reports/summary.html", workdir=smoke, config=(*SMOKE, "proof_steps=1")))
     assert {"proof", "golden"} <= again
     assert not any(name.startswith("round") for name in again)
+    again = jobs(snakemake("--dry-run", "reports/summary.html", workdir=smoke, config=(*SMOKE, "threads=1")))
+    assert {"proof", "round_1_python_numpy_cnn", "round_2_python_numpy_rnn"} <= again
+
+
+def test_every_leg_is_proven_before_any_is_timed(smoke):
+    """By priorities alone: a round does not depend on a proof."""
+    kinds = [json.loads(line)["kind"] for line in (smoke / "reports/history.jsonl").read_text().splitlines()]
+    assert kinds == sorted(kinds)
+    assert set(kinds) == {"proof", "round"}
 
 
 def test_an_interrupted_run_resumes_with_what_is_missing(workdir):
@@ -255,16 +264,15 @@ def test_a_leg_that_times_out_stops_no_other_and_no_result_is_lost(workdir):
 
 
 def test_a_record_that_no_longer_holds_is_made_again(workdir):
-    """What kept a leg from starting is gone, or a round was timed by hand with other settings: once more, and then no more."""
-    for number, changes in enumerate(
-        [{"status": "unavailable", "reason": "a compiler is missing", "outer_seconds": 0.0, "phases": []}, {}], 1
-    ):
-        path = workdir / RECORDS / f"python/numpy/rnn/round-{number}.json"
-        record = {**records.read(path), **changes}
-        if not changes:
-            record["provenance"]["step_sha256"] = "that of other settings"
-        records.write(path, record)
-    rounds = {"round_1_python_numpy_rnn", "round_2_python_numpy_rnn"}
+    """What kept a leg from starting is gone, a round was timed by hand with other settings, one cannot be read: once more, and then no more."""
+    first, second = (workdir / RECORDS / f"python/numpy/rnn/round-{number}.json" for number in (1, 2))
+    never = {"status": "unavailable", "reason": "a compiler is missing", "outer_seconds": 0.0, "phases": []}
+    records.write(first, {**records.read(first), **never})
+    by_hand = records.read(second)
+    by_hand["provenance"]["step_sha256"] = "that of other settings"
+    records.write(second, by_hand)
+    (workdir / RECORDS / "python/numpy/cnn/round-1.json").write_text("{")
+    rounds = {"round_1_python_numpy_rnn", "round_2_python_numpy_rnn", "round_1_python_numpy_cnn"}
     again = jobs(snakemake("--dry-run", "reports/summary.html", workdir=workdir))
     assert again >= rounds
     assert again <= {*rounds, "record", "report"}

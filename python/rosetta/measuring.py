@@ -41,7 +41,7 @@ def measure(
 def run(plan: Plan, leg: Leg, number: int, say: Callable, listen: Callable, attempt: int | None) -> dict:
     path, _ = plan.step(leg, number)
     log = plan.log(leg, path.stem)
-    record = blank(plan, leg, number, log, attempt or next_attempt(plan, leg, number))
+    record = blank(plan, leg, number, log, next_attempt(plan, leg, number) if attempt is None else attempt)
     if leg.framework.retired:
         record.update(status="retired", reason=retirement(leg))
     elif reason := unsupported(leg, plan.settings):
