@@ -78,9 +78,9 @@ def environment():
     return functools.cache(lambda name: environments.provide(name, settings))
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def preparation(request, tmp_path_factory):
-    """Makes what the whole proofs read, a minute or two of one core, beside the tests that come before them: (process, folder, log)."""
+    """Makes what the whole proofs read, a minute or two of one core, beside Julia's tests, which keep but one busy: (process, folder, log)."""
     if not any("prepared" in item.fixturenames for item in request.session.items):
         yield
         return

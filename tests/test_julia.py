@@ -30,6 +30,8 @@ from rosetta.worker.job import Unavailable, change
 
 ROOT = julia_toolchain.ROOT
 
+pytestmark = pytest.mark.usefixtures("preparation")
+
 
 def executable(path, script):
     """A program at `path` that runs a shell script."""
