@@ -45,11 +45,21 @@ def variables(workdir: Path, **extra: str) -> dict[str, str]:
     return {**kept, "ROSETTA_WORKDIR": str(workdir), "COLUMNS": "200", **extra}
 
 
+def command(*arguments: str, config=()) -> list[str]:
+    """The command line under KEY=VALUE settings."""
+    options = [word for setting in config for word in ("-c", setting)]
+    return [sys.executable, "-m", "rosetta.cli", *arguments, *options]
+
+
 def rosetta(*arguments: str, workdir: Path, config=(), timeout=600, **extra: str) -> subprocess.CompletedProcess:
     """Runs the command line in a process of its own, as a user would."""
-    options = [word for setting in config for word in ("-c", setting)]
-    command = [sys.executable, "-m", "rosetta.cli", *arguments, *options]
-    return subprocess.run(command, env=variables(workdir, **extra), capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(
+        command(*arguments, config=config),
+        env=variables(workdir, **extra),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
 
 
 def records_of(workdir: Path, settings=()) -> Path:
@@ -67,8 +77,8 @@ def snakemake(
     *arguments: str, workdir: Path, config=SMOKE, timeout=3000, cores=1, **extra: str
 ) -> subprocess.CompletedProcess:
     """Runs the pipeline to its end."""
-    command = pipeline(*arguments, workdir=workdir, config=config, cores=cores)
-    return subprocess.run(command, env=variables(workdir, **extra), capture_output=True, text=True, timeout=timeout)
+    run = pipeline(*arguments, workdir=workdir, config=config, cores=cores)
+    return subprocess.run(run, env=variables(workdir, **extra), capture_output=True, text=True, timeout=timeout)
 
 
 @pytest.fixture(scope="session")
@@ -80,24 +90,24 @@ def environment():
 
 @pytest.fixture(scope="session")
 def preparation(request, tmp_path_factory):
-    """Makes what the whole proofs read, a minute or two of one core, beside Julia's tests, which keep but one busy: (process, folder, log)."""
+    """Makes what the whole proofs read, a minute or two of one core, beside Julia's tests, which keep but one busy: (process, folder)."""
     if not any("prepared" in item.fixturenames for item in request.session.items):
         yield
         return
     workdir = tmp_path_factory.mktemp("proofs")
-    command = [sys.executable, "-m", "rosetta.cli", "prepare", *(word for it in FULL_PROOF for word in ("-c", it))]
-    with open(workdir / "prepare.log", "w+") as log:
-        process = subprocess.Popen(command, env=variables(workdir), stdout=log, stderr=subprocess.STDOUT)
-        yield process, workdir, log
-        process.kill()
-        process.wait()
+    with open(workdir / "prepare.log", "w") as log:
+        prepare = command("prepare", config=FULL_PROOF)
+        process = subprocess.Popen(prepare, env=variables(workdir), stdout=log, stderr=subprocess.STDOUT)
+    yield process, workdir
+    process.kill()
+    process.wait()
 
 
 @pytest.fixture(scope="session")
 def prepared(preparation) -> Path:
     """A folder with the data, weights and golden values of the whole proofs."""
-    process, workdir, log = preparation
-    assert process.wait(900) == 0, (log.seek(0), log.read())
+    process, workdir = preparation
+    assert process.wait(900) == 0, (workdir / "prepare.log").read_text()
     return workdir
 
 

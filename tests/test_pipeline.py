@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from conftest import SMOKE, core, pipeline, records_of, required, rosetta, snakemake, variables
+from conftest import SMOKE, command, core, pipeline, records_of, required, rosetta, snakemake, variables
 from rosetta import config, environments, prepare, records
 from rosetta.frameworks import select
 from rosetta.plan import Plan
@@ -193,8 +192,8 @@ def test_an_interrupted_run_resumes_with_what_is_missing(workdir):
     """The pipeline is killed in the middle of a leg, together with everything it started, and started again as `make` does."""
     forget(workdir, "rnn", 2)
     forget(workdir, "cnn", 2)
-    command = pipeline("reports/summary.html", workdir=workdir)
-    process = subprocess.Popen(command, env=variables(workdir), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run = pipeline("reports/summary.html", workdir=workdir)
+    process = subprocess.Popen(run, env=variables(workdir), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.time() + 300
     while not workers(process.pid):
         assert time.time() < deadline
@@ -290,11 +289,10 @@ def test_a_killed_leg_is_shown_and_the_next_one_runs(workdir):
     """Someone kills the worker of the first leg: its record says so, and the other leg ends well."""
     settings = (*SMOKE, "rounds=1", "work.cnn.epochs=100000")
     legs = ["python/numpy/cnn", "python/numpy/rnn"]
-    options = [word for setting in settings for word in ("-c", setting)]
-    command = [sys.executable, "-m", "rosetta.cli", "run", *legs, *options]
     output = workdir / "run.log"
     with open(output, "w") as file:
-        process = subprocess.Popen(command, env=variables(workdir), stdout=file, stderr=subprocess.STDOUT)
+        run = command("run", *legs, config=settings)
+        process = subprocess.Popen(run, env=variables(workdir), stdout=file, stderr=subprocess.STDOUT)
     deadline = time.time() + 300
     while "python/numpy/cnn, round 1" not in output.read_text() or not (worker := workers(process.pid)):
         assert time.time() < deadline, output.read_text()
@@ -318,11 +316,8 @@ def workers(pid: int) -> list[psutil.Process]:
 
 
 def test_a_stopped_run_leaves_no_worker_behind(workdir):
-    command = [sys.executable, "-m", "rosetta.cli", "run", "python/numpy/cnn"]
-    options = [word for setting in (*SMOKE, "work.cnn.epochs=100000") for word in ("-c", setting)]
-    process = subprocess.Popen(
-        command + options, env=variables(workdir), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    run = command("run", "python/numpy/cnn", config=(*SMOKE, "work.cnn.epochs=100000"))
+    process = subprocess.Popen(run, env=variables(workdir), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.time() + 300
     while not (found := workers(process.pid)):
         assert time.time() < deadline
@@ -356,10 +351,9 @@ def test_two_pipelines_at_once_take_turns(workdir, tmp_path):
     """The second one waits for the device, says so, and both end well."""
     other = tmp_path / "other"
     shutil.copytree(workdir, other, copy_function=linked)
-    options = [word for setting in (*SMOKE, "rounds=3", "work.cnn.epochs=6") for word in ("-c", setting)]
-    command = [sys.executable, "-m", "rosetta.cli", "run", "python/numpy/cnn", *options]
+    run = command("run", "python/numpy/cnn", config=(*SMOKE, "rounds=3", "work.cnn.epochs=6"))
     started = [
-        subprocess.Popen(command, env=variables(place), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        subprocess.Popen(run, env=variables(place), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for place in (workdir, other)
     ]
     texts = [process.communicate(timeout=300)[0] for process in started]

@@ -39,7 +39,7 @@ def measure(
 
 
 def run(plan: Plan, leg: Leg, number: int, say: Callable, listen: Callable, attempt: int | None) -> dict:
-    path, _ = plan.step(leg, number)
+    path = plan.run_record(leg, number)
     log = plan.log(leg, path.stem)
     record = blank(plan, leg, number, log, next_attempt(plan, leg, number) if attempt is None else attempt)
     if leg.framework.retired:
@@ -65,12 +65,12 @@ def obstacle(leg: Leg, settings: Settings, marker: dict) -> str:
 
 def next_attempt(plan: Plan, leg: Leg, number: int) -> int:
     """The number of a step's next attempt. It grows when the record no longer says what running the step now would give."""
-    path, _ = plan.step(leg, number)
-    try:
-        record = json.loads(path.read_text())
-    except FileNotFoundError:
+    path = plan.run_record(leg, number)
+    if not path.exists():
         return 1
-    except ValueError:
+    try:
+        record = records.read(path)
+    except records.RecordError:
         return 0  # it is in no state to say which it was
     return record["provenance"].get("attempt", 1) + outdated(plan, leg, number, record)
 
@@ -91,7 +91,7 @@ def outdated(plan: Plan, leg: Leg, number: int, record: dict) -> bool:
 
 def step_sha256(plan: Plan, leg: Leg, number: int) -> str:
     """Of the settings that a proof or a round depends on."""
-    return hashlib.sha256(plan.step(leg, number)[1].encode()).hexdigest()
+    return hashlib.sha256(plan.run_settings(leg, number).encode()).hexdigest()
 
 
 def damage(plan: Plan, leg: Leg) -> str:

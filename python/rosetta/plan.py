@@ -88,6 +88,10 @@ class Plan:
     def round(self, leg: Leg, number: int) -> Path:
         return self.records / leg.name / f"round-{number}.json"
 
+    def run_record(self, leg: Leg, number: int) -> Path:
+        """The record of a leg's proof, number 0, or of a round."""
+        return self.round(leg, number) if number else self.proof(leg)
+
     def log(self, leg: Leg, what: str) -> Path:
         return REPORTS / "logs" / self.records.relative_to(REPORTS / "records") / leg.name / f"{what}.log"
 
@@ -121,11 +125,9 @@ class Plan:
         s = self.settings
         return json.dumps([*self.nature(leg), s.threads, s.warm_up, s.work[leg.task.name]])
 
-    def step(self, leg: Leg, number: int) -> tuple[Path, str]:
-        """(record, settings) of a leg's proof, number 0, or of a round."""
-        if number:
-            return self.round(leg, number), self.round_settings(leg)
-        return self.proof(leg), self.proof_settings(leg)
+    def run_settings(self, leg: Leg, number: int) -> str:
+        """Those of a leg's proof, number 0, or of a round."""
+        return self.round_settings(leg) if number else self.proof_settings(leg)
 
     @staticmethod
     def nature(leg: Leg) -> list:

@@ -44,21 +44,6 @@ def network_as_shipped(x, parameters):
     return C.times(h, weight) + bias
 
 
-def arranged(task, weights):
-    """Canonical weights as [in, out]; for CNTK's own GRU the gates z, r, n, those of the past in two matrices, and one bias."""
-    arrays = {name: array if name == "embedding.weight" else array.T for name, array in weights.items()}
-    if task.as_shipped:
-        gates = {
-            kind: np.split(arrays.pop("gru." + kind), 3, -1)
-            for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        }
-        (r, z, n), (r_past, z_past, n_past) = gates["weight_ih"], gates["weight_hh"]
-        r_bias, z_bias, n_bias = np.add(gates["bias_ih"], gates["bias_hh"])
-        arrays["W"], arrays["b"] = np.hstack([z, r, n]), np.hstack([z_bias, r_bias, n_bias])
-        arrays["H"], arrays["H1"] = np.hstack([z_past, r_past]), n_past
-    return arrays
-
-
 # Build
 def build(task, weights):
     dtype = setup(task)
@@ -83,6 +68,21 @@ def build(task, weights):
 
 
 # Load
+def arranged(task, weights):
+    """Canonical weights as [in, out]; for CNTK's own GRU the gates z, r, n, those of the past in two matrices, and one bias."""
+    arrays = {name: array if name == "embedding.weight" else array.T for name, array in weights.items()}
+    if task.as_shipped:
+        gates = {
+            kind: np.split(arrays.pop("gru." + kind), 3, -1)
+            for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        }
+        (r, z, n), (r_past, z_past, n_past) = gates["weight_ih"], gates["weight_hh"]
+        r_bias, z_bias, n_bias = np.add(gates["bias_ih"], gates["bias_hh"])
+        arrays["W"], arrays["b"] = np.hstack([z, r, n]), np.hstack([z_bias, r_bias, n_bias])
+        arrays["H"], arrays["H1"] = np.hstack([z_past, r_past]), n_past
+    return arrays
+
+
 def load(model, weights):
     arrays = arranged(model.task, weights)
     for name, parameter in model.parameters.items():

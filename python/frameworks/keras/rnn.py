@@ -5,13 +5,8 @@ import numpy as np
 from keras import layers, ops
 from setup import backend, exact, forget, predict, put, setup, synchronize  # noqa: F401
 
-
 # Setup: `reset_after=True`, the default, is the canonical form with two biases, kept as one array [2, 3H]. The gates
 # stand in the order z, r, h; kernels are [in, 3H].
-def swap(gates):
-    """Exchanges the first two gates: r, z, n becomes z, r, h and back."""
-    r, z, n = np.split(gates, 3)
-    return np.concatenate([z, r, n])
 
 
 class Adam(backend.Adam):
@@ -58,6 +53,12 @@ def build(task, weights):
 
 
 # Load
+def swap(gates):
+    """Exchanges the first two gates: r, z, n becomes z, r, h and back."""
+    r, z, n = np.split(gates, 3)
+    return np.concatenate([z, r, n])
+
+
 def load(model, weights):
     embedding, gru, dense = (model.get_layer(name) for name in ("embedding", "gru", "dense"))
     embedding.set_weights([weights["embedding.weight"]])

@@ -39,19 +39,6 @@ def loss_of(model, x, y):
     return nn.losses.cross_entropy(model(x), y, reduction="mean")
 
 
-# The canonical weights flatten C, H, W; channels last flatten H, W, C: dense1's columns are permuted.
-def to_own(name, array):
-    if name == "dense1.weight":
-        return array.reshape(512, 100, 8, 8).transpose(0, 2, 3, 1).reshape(512, -1)
-    return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
-
-
-def to_canonical(name, array):
-    if name == "dense1.weight":
-        return array.reshape(512, 8, 8, 100).transpose(0, 3, 1, 2).reshape(512, -1)
-    return array.transpose(0, 3, 1, 2) if array.ndim == 4 else array
-
-
 def optimizer_of(task):
     return optim.SGD(task.learning_rate, task.momentum)
 
@@ -68,7 +55,19 @@ def build(task, weights):
     return model
 
 
-# Load
+# Load: the canonical weights flatten C, H, W; channels last flatten H, W, C: dense1's columns are permuted.
+def to_own(name, array):
+    if name == "dense1.weight":
+        return array.reshape(512, 100, 8, 8).transpose(0, 2, 3, 1).reshape(512, -1)
+    return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
+
+
+def to_canonical(name, array):
+    if name == "dense1.weight":
+        return array.reshape(512, 8, 8, 100).transpose(0, 3, 1, 2).reshape(512, -1)
+    return array.transpose(0, 3, 1, 2) if array.ndim == 4 else array
+
+
 def load(model, weights):
     dtype = DTYPES[model.task.precision]
     model.load_weights([(name, mx.array(to_own(name, array), dtype)) for name, array in weights.items()])

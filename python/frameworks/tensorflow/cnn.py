@@ -41,13 +41,6 @@ class CNN(tf.Module):
         return tf.cast(dense(x, "dense2"), self.dtype)
 
 
-def arranged(weights):
-    """Canonical weights in TensorFlow's order: HWIO, the inputs of dense1 from C, H, W to H, W, C."""
-    weights = dict(weights)
-    weights["dense1.weight"] = weights["dense1.weight"].reshape(512, 100, 8, 8).transpose(0, 2, 3, 1).reshape(512, 6400)
-    return {name: array.transpose(2, 3, 1, 0) if array.ndim == 4 else array for name, array in weights.items()}
-
-
 # Build
 def build(task, weights):
     model = CNN(task, weights)
@@ -59,6 +52,13 @@ def build(task, weights):
 
 
 # Load
+def arranged(weights):
+    """Canonical weights in TensorFlow's order: HWIO, the inputs of dense1 from C, H, W to H, W, C."""
+    weights = dict(weights)
+    weights["dense1.weight"] = weights["dense1.weight"].reshape(512, 100, 8, 8).transpose(0, 2, 3, 1).reshape(512, 6400)
+    return {name: array.transpose(2, 3, 1, 0) if array.ndim == 4 else array for name, array in weights.items()}
+
+
 def load(model, weights):
     for name, array in arranged(weights).items():
         model.weights[name].assign(tf.cast(array, model.dtype))
