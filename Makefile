@@ -4,7 +4,7 @@ PYTHON ?= python3
 CONFIG ?=
 BIN := .venv/bin
 
-.PHONY: setup report test locks pictures
+.PHONY: setup report test test-all locks pictures
 setup:
 	@$(PYTHON) python/bootstrap.py
 
@@ -12,7 +12,12 @@ setup:
 report: setup
 	flock .venv $(BIN)/snakemake --nolock --rerun-incomplete --cores 1 reports/summary.html reports/rosetta.html $(if $(CONFIG),--config $(CONFIG))
 
+# What protects every change: a quarter of an hour on two cores.
 test: setup
+	$(BIN)/python -m pytest -m "not thorough"
+
+# Every framework, every browser view and the whole proofs besides.
+test-all: setup
 	$(BIN)/python -m pytest
 
 # Takes the README's pictures anew, of the pages that `make report` made; what the browser's tests see lands in reports/screenshots too.
