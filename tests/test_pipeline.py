@@ -397,4 +397,4 @@ def test_a_bad_setting_stops_the_pipeline_with_its_name(tmp_path):
     assert "device: 'gpu' is not one of" in done.stdout + done.stderr
     done = snakemake("reports/summary.html", workdir=tmp_path, config=("legs=python/torch/cnn",))
     assert done.returncode != 0
-    assert "no leg is called 'python/torch/cnn'" in done.stdout + done.stderr
+    assert "'python/torch/cnn'; did you mean python/pytorch/cnn?" in done.stdout + done.stderr
