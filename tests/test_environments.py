@@ -125,6 +125,25 @@ def test_environments_without_a_leg_for_the_device_are_not_made():
     )
 
 
+def test_sizes_are_known_where_they_can_be_measured_and_make_no_environment_anew(monkeypatch):
+    unknown = {"julia", "knet", "rtorch"}
+    for name in Plan.of(config.load({}), ["all"]).environments():
+        sizes = (environments.needs(name).download_mb, environments.needs(name).disk_mb)
+        assert all(type(size) is int for size in sizes)
+        assert (min(sizes) > 0) == (name not in unknown), name
+    before = environments.situation("numpy", config.load({}))
+    monkeypatch.setattr(environments, "needs", lambda name: environments.Needs(download_mb=1, disk_mb=1))
+    assert environments.situation("numpy", config.load({})) == before
+
+
+def test_core_installs_no_library_that_only_other_legs_import():
+    core = Plan.of(config.load({})).environments()
+    locked = {name: environments.lock(name, "cpu").read_text() for name in core}
+    for name, lock in locked.items():
+        for package in ("paddlepaddle", "mlx", "tinygrad", "onnxruntime", "openvino", "chainer"):
+            assert f"\n{package}==" not in lock, name
+
+
 def test_mlx_needs_a_driver_of_cuda_13_where_the_environment_is_ours(gpu):
     (leg,) = select(["python/mlx/cnn"])
     assert "a driver of CUDA 13" in unreachable(leg, config.load({"device": "cuda"}), sys.executable)
