@@ -4,6 +4,8 @@ import importlib.metadata
 import importlib.util
 import io
 import json
+import shutil
+import subprocess
 
 import pytest
 import typer
@@ -46,6 +48,22 @@ def test_list_cuts_no_word_on_a_terminal_of_80_columns(tmp_path, monkeypatch):
     for leg in discover():
         assert f"{leg.framework.language}/{leg.framework.name} " in shown
         assert all(word in shown for word in (*leg.framework.title.split(), *leg.framework.precisions))
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
+def test_make_hands_the_legs_on_as_they_are():
+    """Quoted, as the shell would otherwise replace a pattern by the files that it matches."""
+
+    def commands(*words):
+        return subprocess.run(
+            ["make", "-n", "report", *words], cwd=config.ROOT, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert "legs='python/pytorch/*'" in commands("LEGS=python/pytorch/*")
+    both = commands("LEGS=core more", "CONFIG=profile=smoke data=synthetic")
+    assert "legs='core more'" in both
+    assert "profile=smoke data=synthetic" in both
+    assert "legs=" not in commands()
 
 
 def leg_state(name, state="ready", reason="", mend=""):

@@ -163,7 +163,7 @@ def show(found: dict, out: Console) -> None:
     names = Column("framework", no_wrap=True, min_width=max(len(row.name) for row in rows))
     # What a set-up brings is said by its command alone; every other reason is said once, below, with a number.
     reasons = list(dict.fromkeys(row.reason for row in rows if row.reason and row.state != NOT_SET_UP))
-    table = Table(names, "group", "state", "what mends it", box=None)
+    table = Table(names, "group", "state", "what to do", box=None)
     for row in rows:
         style = "green" if row.state == "ready" else "yellow"
         note = f"see ({reasons.index(row.reason) + 1})" if row.reason in reasons else ""
