@@ -153,7 +153,7 @@ def test_current_takes_whatever_library_is_importable(ran, tmp_path):
     version, packages = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.split()
     if version != sysconfig.get_python_version():
         pytest.skip(f"its packages are for Python {version}, the interpreter at hand is {sys.version.split()[0]}")
-    names = [leg.name, "python/keras-jax/rnn"]
+    names = [leg.name, "python/jax/rnn"]
     settings = ("profile=smoke", "data=synthetic", "threads=1", "rounds=1", "deployment=current")
     done = rosetta("run", *names, workdir=tmp_path, config=settings, PYTHONPATH=packages)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -369,4 +369,7 @@ def test_a_bad_setting_stops_the_pipeline_with_its_name(tmp_path):
     assert "device: 'gpu' is not one of" in done.stdout + done.stderr
     done = snakemake("reports/summary.html", workdir=tmp_path, config=("legs=python/torch/cnn",))
     assert done.returncode != 0
-    assert "no leg is called 'python/torch/cnn'" in done.stdout + done.stderr
+    assert "'python/torch/cnn'; did you mean python/pytorch/cnn?" in done.stdout + done.stderr
+    done = snakemake("julia", workdir=tmp_path, config=("legs=python/numpy",))
+    assert done.returncode != 0
+    assert "legs: 'python/numpy' means no leg of julia; add --config legs=julia" in done.stdout + done.stderr
