@@ -22,8 +22,8 @@ def excuse(reason: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def seen(environment, tmp_path_factory) -> dict:
-    """What tests/browse.py saw on pages made from sample records and the real legs' files."""
+def browse(environment, tmp_path_factory):
+    """Gives what tests/browse.py saw on pages made from sample records and the real legs' files."""
     folder = tmp_path_factory.mktemp("browser")
     if shutil.which("chromium") is None:
         with open(folder / "log", "w") as log:
@@ -37,9 +37,28 @@ def seen(environment, tmp_path_factory) -> dict:
     report.write_stone(folder)
     pages = [str(folder / "summary.html"), str(folder / "rosetta.html")]
     command = [found["python"], str(BROWSE), shutil.which("chromium"), *pages, str(ROOT / "reports" / "screenshots")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+
+    def look(extent: str) -> dict:
+        done = subprocess.run([*command, extent], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return look
+
+
+@pytest.fixture(scope="module")
+def seen(browse) -> dict:
+    """Both pages in every view."""
+    return browse("all")
+
+
+def test_a_reader_opens_a_leg_and_its_code_from_the_report(browse):
+    seen = browse("quick")
+    first = seen["summary light 1280"]
+    assert seen["errors"] == []
+    assert first["wide"] <= 0
+    assert (first["closed"], first["opened"]) == (False, True)
+    assert "import torch" in first["code"]
 
 
 def test_nothing_fails_and_nothing_is_fetched(seen):
