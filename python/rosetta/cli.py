@@ -354,11 +354,17 @@ def step_weights(task: str):
 
 
 @step.command("golden")
-def step_golden(task: str):
+def step_golden(task: str, path: Path):
     with plain_errors():
+        import threadpoolctl
+
         from rosetta import prepare as shared
 
-        shared.golden(Plan.of(settings(None)), TASKS[task])
+        plan = Plan.of(settings(None))
+        wanted = next(golden for golden in plan.goldens(TASKS[task]) if golden.path == path)
+        # The other core is for another step of the set-up.
+        with threadpoolctl.threadpool_limits(max(1, config.usable_cores() // 2)):
+            shared.golden(plan, TASKS[task], wanted)
 
 
 @step.command("environment")
