@@ -1,19 +1,31 @@
 # Two commands do everything on a fresh machine: `make report` and `make test`.
 PYTHON ?= python3
+# The legs that run, instead of those in config/config.yaml: make report LEGS="core more", LEGS=all, LEGS='python/pytorch/*'
+LEGS ?=
 # Overrides of config/config.yaml: make report CONFIG="profile=smoke data=synthetic"
 CONFIG ?=
+# What `make clean` removes: make clean WHAT="reports data". Without it nothing is removed, and what there is is listed.
+WHAT ?=
 BIN := .venv/bin
 
-.PHONY: setup report test locks pictures
+.PHONY: setup report test test-all clean locks pictures
 setup:
 	@$(PYTHON) python/bootstrap.py
 
 # A run that was killed leaves Snakemake's own lock behind; this one ends with the process that holds it.
 report: setup
-	flock .venv $(BIN)/snakemake --nolock --rerun-incomplete --cores 1 reports/summary.html reports/rosetta.html $(if $(CONFIG),--config $(CONFIG))
+	flock .venv $(BIN)/snakemake --nolock --rerun-incomplete --cores 1 reports/summary.html reports/rosetta.html $(if $(LEGS)$(CONFIG),--config $(if $(LEGS),legs='$(LEGS)') $(CONFIG))
 
+# What protects every change: a quarter of an hour on two cores.
 test: setup
+	$(BIN)/python -m pytest -m "not thorough"
+
+# Every framework, every browser view and the whole proofs besides.
+test-all: setup
 	$(BIN)/python -m pytest
+
+clean: setup
+	@$(BIN)/rosetta clean $(WHAT)
 
 # Takes the README's pictures anew, of the pages that `make report` made; what the browser's tests see lands in reports/screenshots too.
 ENVIRONMENTS := $(or $(ROSETTA_ENVIRONMENTS),.environments)

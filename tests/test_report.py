@@ -568,7 +568,6 @@ def test_the_command_line_shows_the_epoch_of_the_planned_work(monkeypatch):
     assert "from 8 of 20 steps" in text.getvalue()
 
 
-
 # A page while the pipeline runs
 
 
@@ -657,10 +656,7 @@ def test_the_finished_page_says_nothing_of_a_run(tmp_path):
 # What is shown and what is left out
 
 
-def test_what_was_left_out_is_said_with_the_command_that_adds_it(tmp_path, monkeypatch):
-    groups = {"caffe2": "historic", "paddle": "more"}
-    monkeypatch.setattr(kept, "group", lambda leg: groups[leg.framework.name])
-    monkeypatch.setattr(facts, "group", kept.group)
+def test_what_was_left_out_is_said_with_the_command_that_adds_it(tmp_path):
     left_out = select(["python/paddle", "python/caffe2"])
     report.write([sample.good("python/numpy/cnn")], tmp_path, left_out=left_out)
     sentence = f"Not in this report: {len(left_out)} legs of the groups more and historic."

@@ -30,11 +30,6 @@ def left_out(every: Plan, shown: Iterable[dict]) -> list[Leg]:
     return [leg for leg in every.legs if leg.name not in names]
 
 
-def group(leg: Leg) -> str:
-    """How many people compare its framework: core, more or historic."""
-    return getattr(leg.framework, "group", "")
-
-
 def complete(plan: Plan, leg: Leg) -> dict | None:
     """The record of a leg, where it is there, whole and still holds; else None."""
     record = read(plan.record(leg))
