@@ -1,6 +1,5 @@
 """What ran on what, when, from which software, and what a reader must know before believing a number."""
 
-import json
 import re
 import shlex
 from dataclasses import dataclass
@@ -243,16 +242,6 @@ def marks(legs: list[dict]) -> str:
     return ", ".join(banner.mark for check in checks if (banner := check(legs)))
 
 
-def for_snakemake(options: list[str]) -> list[str]:
-    """KEY=VALUE words as `snakemake --config` takes them, quoted for a shell: it knows no dots, but mappings."""
-    values = {}
-    for option in options:
-        key, _, value = option.partition("=")
-        config.put(values, key, value)
-    given = {key: json.dumps(value) if isinstance(value, dict) else value for key, value in values.items()}
-    return [shlex.quote(f"{key}={value}") for key, value in given.items()]
-
-
 def reproduction(legs: list[dict], page: str) -> list[str]:
     """The commands that make the page again, and one leg alone: the settings that are not the defaults, and the number of threads."""
     commit = words.short(next(filter(None, different(legs, lambda run: run["provenance"]["commit"])), "COMMIT"))
@@ -262,7 +251,7 @@ def reproduction(legs: list[dict], page: str) -> list[str]:
     options += [word for word in given if word.partition("=")[0] not in ("profile", "device", "precision", "threads")]
     if any(map(results.is_synthetic, legs)) and "data=synthetic" not in options:
         options.append("data=synthetic")
-    command = f".venv/bin/snakemake --cores 1 {page} --config {' '.join(for_snakemake(options))}"
+    command = f".venv/bin/snakemake --cores 1 {page} --config {shlex.join(config.for_snakemake(options))}"
     one = f".venv/bin/{run['provenance']['command']}"
     if " threads=" not in one:
         one += f" -c threads={run['threads']}"
