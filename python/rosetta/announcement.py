@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rosetta import diagnosis, environments, estimate, events, machine
@@ -66,7 +66,7 @@ def announce(workflow, plan: Plan) -> None:
         workflow: Snakemake's, with its graph of jobs built.
     """
     try:
-        known = files(Plan.of(plan.settings, ["*"]))
+        known = files(replace(plan, legs=discover()))
         needed = [(key, workflow.dag.reason(job)) for job in workflow.dag.needrun_jobs() if (key := key_of(job, known))]
         found = gather(plan, needed, workflow.cores or 1)
         text = lines(found)
@@ -92,7 +92,8 @@ def files(every: Plan) -> dict[str, tuple[str, str, int]]:
     for task in TASKS.values():
         known[str(every.data_marker(task))] = ("data", task.name, 0)
         known[str(every.weights(task) / "manifest.json")] = ("weights", task.name, 0)
-        known[str(every.golden(task))] = ("golden", task.name, 0)
+        for number, golden in enumerate(every.goldens(task)):
+            known[str(golden.path)] = ("golden", task.name, number)
     return known
 
 

@@ -242,6 +242,11 @@ def marks(legs: list[dict]) -> str:
     return ", ".join(banner.mark for check in checks if (banner := check(legs)))
 
 
+def for_snakemake(options: list[str]) -> list[str]:
+    """KEY=VALUE words as `snakemake --config` takes them, quoted for a shell."""
+    return [shlex.quote(word) for word in config.for_snakemake(options)]
+
+
 def reproduction(legs: list[dict], page: str) -> list[str]:
     """The commands that make the page again, and one leg alone: the settings that are not the defaults, and the number of threads."""
     commit = words.short(next(filter(None, different(legs, lambda run: run["provenance"]["commit"])), "COMMIT"))
@@ -251,7 +256,7 @@ def reproduction(legs: list[dict], page: str) -> list[str]:
     options += [word for word in given if word.partition("=")[0] not in ("profile", "device", "precision", "threads")]
     if any(map(results.is_synthetic, legs)) and "data=synthetic" not in options:
         options.append("data=synthetic")
-    command = f".venv/bin/snakemake --cores 1 {page} --config {shlex.join(config.for_snakemake(options))}"
+    command = f".venv/bin/snakemake --cores 1 {page} --config {' '.join(for_snakemake(options))}"
     one = f".venv/bin/{run['provenance']['command']}"
     if " threads=" not in one:
         one += f" -c threads={run['threads']}"
