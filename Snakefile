@@ -62,6 +62,8 @@ RECORDS = str(every.records)
 HARNESS = ROOT / "python" / "rosetta"
 # What is set up comes before what is proven, and that before what is timed: nothing then comes between two timed legs.
 SETUP, PROOF = len(every.runs()) + 2, len(every.runs()) + 1
+# Threads of a step of which two run side by side: with --cores 1 there is one at a time.
+HALF = max(1, workflow.cores // 2)
 LEG = "{language}/{framework}/{task}"
 
 
@@ -199,7 +201,7 @@ rule golden:
         "environment.yml"
     priority: SETUP
     shell:
-        "rosetta step golden {wildcards.task} 2>&1 | tee {log}"
+        "rosetta step golden {wildcards.task} {output} 2>&1 | tee {log}"
 
 
 rule environment:
@@ -211,6 +213,7 @@ rule environment:
         "reports/logs/environment-{environment}.log",
     conda:
         "environment.yml"
+    threads: HALF
     priority: SETUP
     shell:
         "rosetta step environment {wildcards.environment} {params.generation} 2>&1 | tee {log}"
@@ -220,7 +223,7 @@ rule proof:
     input:
         lambda wildcards: needs_of(leg_of(wildcards)),
         f"{HARNESS}/tasks.py",
-        golden=lambda wildcards: plan.golden(TASKS[wildcards.task]),
+        golden=lambda wildcards: [golden.path for golden in plan.goldens(TASKS[wildcards.task])],
     output:
         f"{RECORDS}/{LEG}/proof.json",
     params:
@@ -230,8 +233,8 @@ rule proof:
         f"reports/logs/proof-{LEG}.log",
     conda:
         "environment.yml"
-    # On a CPU with cores to spare, several at once; a GPU's memory is one leg's alone.
-    threads: plan.settings.threads if plan.settings.device == "cpu" else workflow.cores
+    # On a CPU two at a time, with one thread each; a GPU's memory is one leg's alone.
+    threads: HALF if plan.settings.device == "cpu" else workflow.cores
     priority: PROOF
     shell:
         "rosetta step proof {wildcards.language}/{wildcards.framework}/{wildcards.task} {params.attempt} 2>&1 | tee {log}"

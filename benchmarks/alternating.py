@@ -3,6 +3,7 @@
 Runs in the leg's environment, named by overhead.py; the leg's own file is `task.alternated`. Both loops share one process and one model, so one
 layout of memory: what is left between them is the measuring loop, its clock and the arrays' memory maps. The bare loop runs where the harness lets a
 leg collect its garbage, outside the clock, and its seconds come back as those of a `collection`. It reads copies of the arrays, no memory maps.
+With `task.alternated_steps` the bare loop takes so many batches only, and gives what an epoch would take at that pace.
 """
 
 import numpy as np
@@ -15,8 +16,8 @@ copies = []
 
 
 def build(task, weights):
-    global leg, model, trained, batch
-    leg, trained, batch = open_python(task.alternated), task.trained, task.batch
+    global leg, model, trained, batch, steps
+    leg, trained, batch, steps = open_python(task.alternated), task.trained, task.batch, task.alternated_steps
     verbs = ("load", "train", "predict", "weights", "synchronize")
     globals().update((verb, getattr(leg, verb)) for verb in verbs if hasattr(leg, verb))
     model = leg.build(task, weights)
@@ -28,11 +29,13 @@ def place(model, array):
     if not copies:
         samples = len(array)
     if len(copies) < 1 + trained:
-        copies.append(leg.place(model, np.array(array)))
+        short = steps * batch if steps and not trained else None
+        copies.append(leg.place(model, np.array(array[:short])))
     return leg.place(model, array)
 
 
 def collect():
     """Seconds of a bare epoch, in the form of the harness's collections."""
-    arrays = (*copies, order(0, 0, samples, batch)) if trained else copies
-    return epoch(leg, model, *arrays), 0.0
+    whole = samples // batch
+    arrays = (*copies, order(0, 0, samples, batch)[: (steps or whole) * batch]) if trained else copies
+    return epoch(leg, model, *arrays) * whole / (steps or whole), 0.0

@@ -7,6 +7,8 @@ got), more than what is looked for. The parent that watches the process is there
 processor time as a share of one core's. `--apart` gives each side processes of its own, in turn: the bare one then has nothing of the harness
 about it, neither the worker nor the watcher; a leg of Julia is always measured so.
 
+`--steps N` compares whole epochs with calls of N batches instead, in turn in one process, scaled to an epoch: what a time budget makes of a round.
+
 Prints, for each leg, both medians, and the ratio of an epoch to the mean of the bare epochs before and after it (the median; `--apart`: the ratio
 of the medians) with its 95 % interval. A benchmark and no test: its result depends on how busy the machine is.
 """
@@ -30,6 +32,9 @@ from rosetta.plan import Plan
 from rosetta.report.statistics import interval, ratio_interval
 from rosetta.worker.julia import setting
 
+NO_BUDGET = ("budget_seconds=null", "scoring_seconds=null")
+"""Settings under which every call of `train` is a whole epoch."""
+
 BARE = {"python": Path(__file__).with_name("bare.py"), "julia": Path(__file__).with_name("bare.jl")}
 
 
@@ -39,8 +44,8 @@ class Alternating(Leg):
     file = Path(__file__).with_name("alternating.py")
 
     @classmethod
-    def around(cls, leg: Leg) -> "Alternating":
-        options = {**leg.framework.options, "alternated": str(leg.file)}
+    def around(cls, leg: Leg, steps: int) -> "Alternating":
+        options = {**leg.framework.options, "alternated": str(leg.file), "alternated_steps": steps}
         return cls(replace(leg.framework, options=options), leg.task)
 
 
@@ -48,19 +53,22 @@ def main(
     legs: list[str],
     rounds: Annotated[int, typer.Option(help="fresh processes, of each side where they are apart")] = 3,
     apart: Annotated[bool, typer.Option("--apart", help="a process for each side")] = False,
+    steps: Annotated[int, typer.Option(help="batches of a short call to compare with; 0: the bare loop")] = 0,
     overrides: Annotated[list[str] | None, typer.Option("--config", "-c", metavar="KEY=VALUE")] = None,
 ):
     with cli.plain_errors():
-        settings = cli.settings([*(overrides or []), "rounds=1"])
+        settings = cli.settings([*(overrides or []), "rounds=1", *NO_BUDGET])
         plan = Plan.of(settings, legs, apart=True)
-        print(f"{'leg':<34} {'harness, s':>10} {'bare, s':>10} {'ratio':>6}  {'95 % interval':<16} watcher")
+        print(
+            f"{'leg':<34} {'harness, s':>10} {'short, s' if steps else 'bare, s':>10} {'ratio':>6}  {'95 % interval':<16} watcher"
+        )
         for leg in plan.legs:
             if leg.framework.retired or unsupported(leg, settings):
                 continue
-            print(f"{leg.name:<34} {line(plan, leg, rounds, apart)}", flush=True)
+            print(f"{leg.name:<34} {line(plan, leg, rounds, apart, steps)}", flush=True)
 
 
-def line(plan: Plan, leg: Leg, rounds: int, apart: bool) -> str:
+def line(plan: Plan, leg: Leg, rounds: int, apart: bool, steps: int) -> str:
     """What came of a leg, or why it cannot be compared: the other legs go on."""
     if leg.framework.language not in BARE:
         return "there is no bare loop in this language yet"
@@ -71,7 +79,10 @@ def line(plan: Plan, leg: Leg, rounds: int, apart: bool) -> str:
     if reason:
         return reason
     try:
-        medians, ratio, (low, high), watcher = (in_turn if apart else alternated)(plan, leg, made, rounds)
+        if apart:
+            medians, ratio, (low, high), watcher = in_turn(plan, leg, made, rounds)
+        else:
+            medians, ratio, (low, high), watcher = alternated(plan, leg, made, rounds, steps)
     except Failed as error:
         return str(error)
     return f"{medians[0]:>10.3f} {medians[1]:>10.3f} {ratio:>6.3f}  {low:.3f} to {high:.3f}   {watcher:.2%}"
@@ -86,11 +97,11 @@ class Failed(Exception):
     """A leg did not come to its end; the message says how."""
 
 
-def alternated(plan: Plan, leg: Leg, made: dict, rounds: int):
+def alternated(plan: Plan, leg: Leg, made: dict, rounds: int, steps: int):
     """Both kinds of epoch in one process: medians in seconds, the median of the ratios, its interval, the watcher's share."""
     sides, ratios, watched = ([], []), [], []
     for _ in range(rounds):
-        phases, watcher = timed(plan, Alternating.around(leg), made)
+        phases, watcher = timed(plan, Alternating.around(leg, steps), made)
         # The first of each kind warms up: the bare loop reads arrays that nothing has read before.
         own, bare = (seconds_of(phases, kind)[1:] for kind in ("epoch", "collection"))
         sides[0].extend(own)

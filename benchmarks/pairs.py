@@ -10,7 +10,7 @@ import statistics
 from typing import Annotated
 
 import typer
-from overhead import Failed, harness, made_for
+from overhead import NO_BUDGET, Failed, harness, made_for
 from rosetta import cli
 from rosetta.config import ConfigError
 from rosetta.plan import Plan
@@ -23,7 +23,7 @@ def main(
     overrides: Annotated[list[str] | None, typer.Option("--config", "-c", metavar="KEY=VALUE")] = None,
 ):
     with cli.plain_errors():
-        plan = Plan.of(cli.settings([*(overrides or []), "rounds=1"]), legs, apart=True)
+        plan = Plan.of(cli.settings([*(overrides or []), "rounds=1", *NO_BUDGET]), legs, apart=True)
         compare(plan, legs, rounds)
 
 

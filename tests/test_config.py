@@ -23,6 +23,11 @@ def test_profile_full_is_the_published_task():
         ({"device": "gpu"}, ["device", "'gpu'", "cpu"]),
         ({"threads": -1}, ["threads", "-1"]),
         ({"rounds": 0}, ["rounds", "0"]),
+        ({"budget_seconds": 0}, ["budget_seconds", "0"]),
+        ({"budget_seconds": -5}, ["budget_seconds", "-5"]),
+        ({"scoring_seconds": float("nan")}, ["scoring_seconds", "nan", "null"]),
+        ({"profile": "full", "budget_seconds": 5}, ["budget_seconds", "full", "profile=quick"]),
+        ({"proof": "tiny"}, ["proof", "'tiny'", "small"]),
         ({"work": {"cnn": {"batch": 64, "smaples": 5}}}, ["work.cnn", "smaples"]),
         ({"work": {"cnn": {"samples": 60_000}}}, ["work.cnn.samples", "60000", "50000"]),
         ({"work": {"rnn": {"samples": 10, "batch": 64}}}, ["work.rnn.samples", "10", "64"]),
@@ -33,6 +38,14 @@ def test_bad_values_are_named(overrides, words):
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+def test_only_the_quick_profile_has_a_budget():
+    """The published job and the smoke test run all of their work."""
+    assert config.load({"profile": "quick"}).budget_seconds == 5
+    for profile in ("full", "smoke"):
+        settings = config.load({"profile": profile})
+        assert (settings.budget_seconds, settings.scoring_seconds, settings.proof) == (None, None, "whole")
 
 
 def test_overrides_reach_into_a_profile():

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from rosetta import data, isolation
 from rosetta.tasks import TASKS
+from rosetta.worker.measure import steps_of_calls
 
 LEG = """
 import os, signal, sys, time
@@ -55,7 +56,7 @@ def attempt(tmp_path):
     data.write_arrays(tmp_path / "arrays", arrays.items(), {})
     data.write_arrays(tmp_path / "weights", {"w": np.zeros(3, np.float32)}.items(), {})
 
-    def run(timeout=60.0, listen=lambda event: None, warm_up=1, **lines):
+    def run(timeout=60.0, listen=lambda event: None, warm_up=1, budget=None, scoring=None, **lines):
         code = {"setup": "", "build": "pass", "train": "pass", "synchronize": "pass", **lines}
         (tmp_path / "leg.py").write_text(LEG.format(**code))
         job = {
@@ -73,6 +74,8 @@ def attempt(tmp_path):
             "epochs": 2,
             "test_samples": 8,
             "warm_up": warm_up,
+            "budget_seconds": budget,
+            "scoring_seconds": scoring,
         }
         environment = isolation.variables(1, "cpu", {})
         return isolation.run(sys.executable, job, environment, tmp_path / "leg.log", timeout, listen)
@@ -98,6 +101,44 @@ def test_warming_up_ends_early_where_its_steps_take_minutes(attempt):
     few = "from rosetta.worker import measure; measure.WARM_UP_SECONDS = 0"
     assert phases(attempt(warm_up=3)).count("warm_up") == 3
     assert phases(attempt(warm_up=3, setup=few)).count("warm_up") == 1
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps", "step_seconds", "budget", "calls"),
+    [
+        (3, 8, 0.1, None, [8, 8, 8]),  # no budget
+        (3, 8, 0.1, 5.0, [8, 8, 8]),  # all of it fits
+        (3, 8, 0.5, 5.0, [3, 3, 3]),  # ten steps fit
+        (3, 8, 2.0, 5.0, [1, 1]),  # two steps fit
+        (3, 8, 60.0, 5.0, [1, 1]),  # none does
+        (1, 8, 60.0, 5.0, [1, 1]),
+        (1, 1, 60.0, 5.0, [1]),  # there is no second step
+        (3, 8, 0.0, 5.0, [8, 8, 8]),  # faster than the clock
+    ],
+)
+def test_a_budget_is_shared_over_the_planned_calls(epochs, steps, step_seconds, budget, calls):
+    assert steps_of_calls(epochs, steps, step_seconds, budget) == calls
+
+
+def test_a_slow_leg_is_timed_on_fewer_steps_and_says_how_many(attempt):
+    """Two steps of the four that are planned: each call of train is given its part of the same order, and each loss comes back."""
+    outcome = attempt(budget=0.7, train="time.sleep(0.3 * (len(order) // 4))")
+    assert outcome.status == "ok"
+    calls = [event for event in outcome.of("phase") if event["phase"] == "epoch"]
+    assert [(call["steps"], len(call["losses"])) for call in calls] == [(1, 1), (1, 1)]
+    whole = [event for event in attempt().of("phase") if event["phase"] == "epoch"]
+    assert [call["steps"] for call in whole] == [2, 2]
+
+
+def test_scoring_stops_after_whole_batches_where_its_budget_ends(attempt):
+    slow = "global predict; fast = predict; predict = lambda model, x: (time.sleep(0.3 * (len(x) // 4)), fast(model, x))[1]"
+    assert scored(attempt(scoring=0.4, build=slow)) == 4
+    assert scored(attempt(build=slow)) == 8
+
+
+def scored(outcome) -> int:
+    (evaluation,) = (event for event in outcome.of("phase") if event["phase"] == "evaluation")
+    return evaluation["samples"]
 
 
 def test_a_hanging_leg_is_ended_at_its_limit_and_keeps_its_phases(attempt):

@@ -768,9 +768,11 @@ def golden(request, tmp_path_factory):
         task=settings,
         weights=str(folder),
         data=str(folder),
-        golden=str(folder / "golden.npz"),
-        precisions=["fp64", "fp32"],
-        as_shipped=False,
+        comparisons=[
+            {"precision": precision, "batch": BATCH, "golden": str(folder / "golden.npz")}
+            for precision in ("fp64", "fp32")
+        ],
+        as_shipped=None,
         libraries=[],
     )
 

@@ -127,7 +127,7 @@ def gather(plan: Plan, needed: list[tuple[tuple[str, str, int], object]], cores:
         elif kind == "data":
             seconds = archive(found, plan, name)
         elif kind == "golden":
-            seconds = estimate.golden(name, settings)
+            seconds = estimate.golden(name, plan.goldens(TASKS[name])[number])
         else:
             seconds = estimate.REPORT_SECONDS if kind == "report" else estimate.JOB_SECONDS
         job = Job(kind, name, number, seconds)

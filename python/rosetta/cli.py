@@ -364,12 +364,19 @@ def step_weights(task: str):
 
 
 @step.command("golden")
-def step_golden(task: str):
+def step_golden(task: str, path: Path):
     with plain_errors():
+        import threadpoolctl
+
         from rosetta import prepare as shared
 
-        with events.step("golden", task):
-            shared.golden(Plan.of(settings(None)), TASKS[task])
+        plan = Plan.of(settings(None))
+        goldens = plan.goldens(TASKS[task])
+        number = [golden.path for golden in goldens].index(path)
+        # The other core is for another step of the set-up.
+        threads = threadpoolctl.threadpool_limits(max(1, config.usable_cores() // 2))
+        with events.step("golden", task, number), threads:
+            shared.golden(plan, TASKS[task], goldens[number])
 
 
 @step.command("environment")

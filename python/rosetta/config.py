@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +29,9 @@ class Settings:
 
     Attributes:
         work: {task: {batch, samples, epochs, test_samples}}.
+        budget_seconds: how long a round may train while it is timed; None: as long as the work takes.
+        scoring_seconds: how long a round may score test samples; None: until all are scored.
+        proof: `whole` (every precision takes all steps at the timed batch) or `small` (see `Plan.comparisons`).
         overrides: what the command line asked for beside config.yaml, as sorted words KEY=VALUE.
     """
 
@@ -45,6 +49,9 @@ class Settings:
     timeout_seconds: float
     proof_steps: int
     work: dict[str, dict[str, int]]
+    budget_seconds: float | None = None
+    scoring_seconds: float | None = None
+    proof: str = "whole"
     overrides: tuple[str, ...] = ()
 
     @property
@@ -137,6 +144,15 @@ def check(values: dict) -> None:
         key = ".".join(map(str, first.absolute_path))
         message = f"{key}: {first.message}" if key else first.message
         raise ConfigError(f"{message}; see config/config.yaml and config/config.schema.yaml")
+    for key in ("budget_seconds", "scoring_seconds"):
+        if values.get(key) is None:
+            continue
+        if not math.isfinite(values[key]):
+            raise ConfigError(f"{key}: {values[key]} is no number of seconds; write null for no budget")
+        if values["profile"] == "full":
+            raise ConfigError(
+                f"{key}: the profile full runs the whole published job; leave {key} out, or choose profile=quick"
+            )
     for name, work in values["work"].items():
         task = TASKS[name]
         least = work["batch"] * (values["proof_steps"] if task.trained else 1)

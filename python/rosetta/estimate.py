@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rosetta.config import Settings
 from rosetta.frameworks import Leg
+from rosetta.plan import Golden
 
 JOB_SECONDS = 2.0
 """What a step costs besides its work: Snakemake's look for the next job, the start of Python, the harness's imports."""
@@ -26,7 +27,8 @@ UNKNOWN_ENVIRONMENT_SECONDS = 60.0
 TOOLCHAIN_SECONDS = {"julia_toolchain": 150.0, "r_toolchain": 30.0}
 """What the set-up of a language takes besides the environment's own packages."""
 DATA_SECONDS = {"cnn": 15.0, "rnn": 40.0, "resnet50": 2.0}
-GOLDEN_SECONDS = {"cnn": 15.0, "rnn": 25.0, "resnet50": 10.0}
+GOLDEN_SECONDS = {"cnn": 0.03, "rnn": 0.07, "resnet50": 0.5}
+"""For each sample of the golden values, in float64 and in three draws of float32."""
 MB_PER_SECOND = 10.0
 """Of a download together with what is unpacked from it."""
 TRUST_SECONDS = 20.0
@@ -131,7 +133,7 @@ def proof(leg: Leg, settings: Settings, earlier: dict | None) -> float | None:
     """Seconds of a leg's proof."""
     if earlier:
         return earlier["outer_seconds"] + JOB_SECONDS
-    small = getattr(settings, "proof", "whole") == "small"
+    small = settings.proof == "small"
     few = settings.work[leg.task.name]["batch"] * settings.proof_steps <= 64
     if not (small or few or not leg.task.trained):
         return None
@@ -142,9 +144,9 @@ def round_(leg: Leg, settings: Settings, earlier: dict | None) -> float | None:
     """Seconds of a round of a leg."""
     if earlier:
         return earlier["outer_seconds"] + JOB_SECONDS
-    work, budget = settings.work[leg.task.name], getattr(settings, "budget_seconds", None)
+    work, budget = settings.work[leg.task.name], settings.budget_seconds
     if budget:
-        timed = budget + (getattr(settings, "scoring_seconds", None) or 0) * leg.task.trained
+        timed = budget + (settings.scoring_seconds or 0) * leg.task.trained
     elif work["epochs"] * work["samples"] // work["batch"] <= FEW_STEPS:
         timed = 1.0
     else:
@@ -170,8 +172,8 @@ def data(task: str, settings: Settings, download_bytes: int) -> float:
     return prepared + download_bytes / 1e6 / MB_PER_SECOND + JOB_SECONDS
 
 
-def golden(task: str, settings: Settings) -> float:
-    return GOLDEN_SECONDS[task] * (1.0 if settings.proof_steps >= 20 else 0.2) + JOB_SECONDS
+def golden(task: str, wanted: Golden) -> float:
+    return GOLDEN_SECONDS[task] * wanted.batch * wanted.steps + JOB_SECONDS
 
 
 # Earlier runs
@@ -214,8 +216,8 @@ def is_alike(record: dict, settings: Settings) -> bool:
     if record["kind"] == "proof":
         # A proof that names batches is a small one.
         small = any("batch" in difference for difference in record["differences"])
-        return small == (getattr(settings, "proof", "whole") == "small")
+        return small == (settings.proof == "small")
     budgets = ("budget_seconds", "scoring_seconds")
     return record["threads"] == settings.threads and all(
-        record.get(name) == getattr(settings, name, None) for name in budgets
+        record.get(name) == getattr(settings, name) for name in budgets
     )

@@ -13,7 +13,7 @@ import numpy as np
 from rosetta import config, data, environments, isolation, machine, prepare, published, records
 from rosetta.config import ROOT, Settings
 from rosetta.frameworks import Leg, unreachable, unsupported
-from rosetta.plan import HISTORY, Plan
+from rosetta.plan import HISTORY, Golden, Plan
 from rosetta.tasks import Task
 
 BUSY_PERCENT = 15
@@ -121,11 +121,13 @@ def blank(plan: Plan, leg: Leg, number: int, log: Path, attempt: int) -> dict:
         "device": settings.device,
         "precision": settings.precision,
         "computes": framework.computes or settings.precision,
-        "threads": settings.threads,
+        "threads": settings.threads if number else plan.proof_threads,
         "bridge": "none",
         "status": "unavailable",
         "reason": "",
         "work": {**settings.work[task.name], "warm_up": settings.warm_up, **full},
+        "budget_seconds": settings.budget_seconds,
+        "scoring_seconds": settings.scoring_seconds,
         "data": {"source": "none", "statement": "no data", "sha256": ""},
         "phases": [],
         "differences": [],
@@ -178,13 +180,7 @@ def work(
     record["bridge"] = toolchain.get("bridge", "python")
     if toolchain.get("warning"):
         record["warnings"].append(toolchain["warning"])
-    precisions = [
-        precision
-        for precision in ("fp64", settings.precision)
-        if precision in leg.framework.precisions and f"{settings.device}/{precision}" not in leg.framework.unsupported
-    ]
-    if leg.framework.computes:
-        precisions = [leg.framework.computes]
+    comparisons = plan.comparisons(leg)
     job = {
         "verb": "measure" if number else "prove",
         "bridge": record["bridge"],
@@ -197,18 +193,20 @@ def work(
             batch=record["work"]["batch"],
             precision=settings.precision,
             device=settings.device,
-            threads=settings.threads,
+            threads=record["threads"],
         ),
-        "as_shipped": leg.task.name in leg.framework.as_shipped,
         "data": str(arrays.resolve()),
         "weights": str(plan.weights(task).resolve()),
-        "golden": str(plan.golden(task).resolve()),
-        "precisions": precisions,
+        "comparisons": [comparison(precision, golden) for precision, golden in comparisons],
+        "as_shipped": None,
         **{key: record["work"][key] for key in ("samples", "epochs", "test_samples", "warm_up")},
+        **{key: record[key] for key in ("budget_seconds", "scoring_seconds")},
     }
-    own = leg.framework.variables_for(settings.threads)
+    if leg.task.name in leg.framework.as_shipped:
+        job["as_shipped"] = comparison(comparisons[-1][0], plan.goldens(task)[0])
+    own = leg.framework.variables_for(record["threads"])
     extra = {**toolchain.get("environment", {}), **marker["variables"], **own}
-    variables = isolation.variables(settings.threads, settings.device, extra, settings.deployment)
+    variables = isolation.variables(record["threads"], settings.device, extra, settings.deployment)
     python = environments.interpreter(marker, settings)
     # Proofs may share processors, as nobody times them; a GPU's memory is for one leg alone.
     with isolation.device_lock(settings.device, say, shared=not number and settings.device == "cpu"):
@@ -217,7 +215,12 @@ def work(
             record["ceiling_gflops"] = ceiling(settings, record["computes"])
         outcome = isolation.run(python, job, variables, log, settings.timeout_seconds, listen)
         # With the device still ours: the ceiling may need a second look.
-        fill(record, outcome, settings, leg, {} if number else drifts(plan.golden(task), settings.precision))
+        fill(record, outcome, settings, leg, {} if number else drifts(comparisons))
+
+
+def comparison(precision: str, golden: Golden) -> dict:
+    """A comparison of the proof, as the worker gets it."""
+    return {"precision": precision, "batch": golden.batch, "golden": str(golden.path.resolve())}
 
 
 def ceiling(settings: Settings, precision: str) -> float | None:
@@ -227,14 +230,24 @@ def ceiling(settings: Settings, precision: str) -> float | None:
     return machine.ceiling_gflops(settings.threads, precision) if precision in machine.CEILINGS else None
 
 
-def drifts(golden: Path, precision: str) -> dict[str, float]:
-    """{"logits 20": how far this precision drifts on these samples}, by quantity and step."""
-    prefix = f"drift {precision} "
-    with np.load(golden, allow_pickle=False) as values:
-        return {name.removeprefix(prefix): float(values[name]) for name in values.files if name.startswith(prefix)}
+Drifts = dict[tuple[str, int, str, int], float]
+"""{(precision, batch, quantity, step): how far this precision drifts on these samples}."""
 
 
-def fill(record: dict, outcome: isolation.Outcome, settings: Settings, leg: Leg, drift: dict[str, float]) -> None:
+def drifts(comparisons: list[tuple[str, Golden]]) -> Drifts:
+    """What the golden values say of the drift of each comparison's precision."""
+    found = {}
+    for precision, golden in comparisons:
+        prefix = f"drift {precision} "
+        with np.load(golden.path, allow_pickle=False) as values:
+            for name in values.files:
+                if name.startswith(prefix):
+                    quantity, _, step = name.removeprefix(prefix).rpartition(" ")
+                    found[precision, golden.batch, quantity, int(step)] = float(values[name])
+    return found
+
+
+def fill(record: dict, outcome: isolation.Outcome, settings: Settings, leg: Leg, drift: Drifts) -> None:
     """The outcome of a worker, its judgement and its plausibility."""
     record.update(
         status=outcome.status,
@@ -277,10 +290,10 @@ def fill(record: dict, outcome: isolation.Outcome, settings: Settings, leg: Leg,
         implausible(record, leg)
 
 
-def judge(difference: dict, leg: Leg, drift: dict[str, float]) -> dict:
-    precision, quantity, step, size = (difference[key] for key in ("precision", "quantity", "step", "difference"))
+def judge(difference: dict, leg: Leg, drift: Drifts) -> dict:
+    precision, batch, quantity, step = (difference[key] for key in ("precision", "batch", "quantity", "step"))
     family = "gradient" if quantity.startswith("gradient") else quantity
-    bound = leg.task.bound(precision, quantity, step, drift.get(f"{family} {step}", 0.0))
+    bound = leg.task.bound(precision, quantity, step, drift.get((precision, batch, family, step), 0.0))
     size = finite_difference(difference)["difference"]
     return {**difference, "difference": size, "tolerance": bound, "passed": size is not None and size <= bound}
 
@@ -337,11 +350,11 @@ def ensure_data(plan: Plan, task: Task, say: Callable = nothing) -> dict:
     manifest = prepare.arrays(plan, task, data.Bars())
     if not (plan.weights(task) / "manifest.json").exists():
         prepare.weights(plan, task)
-    golden = plan.golden(task)
     newest = max(it.stat().st_mtime for it in (plan.arrays(task) / "manifest.json", *prepare.golden_sources()))
-    if not golden.exists() or golden.stat().st_mtime < newest:
-        say(f"{task.name}: computing the golden values in float64")
-        prepare.golden(plan, task)
+    for golden in plan.goldens(task):
+        if not golden.path.exists() or golden.path.stat().st_mtime < newest:
+            say(f"{task.name}: computing the golden values in float64")
+            prepare.golden(plan, task, golden)
     return manifest
 
 

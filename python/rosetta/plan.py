@@ -17,6 +17,27 @@ REPORTS = Path("reports")
 HISTORY = REPORTS / "history.jsonl"
 
 
+SMALL_BATCH = 8
+"""Samples of a batch in the small proof: every layer and every kind of step is there, and float64 takes a few seconds."""
+
+
+@dataclass(frozen=True)
+class Golden:
+    """One file of golden values.
+
+    Attributes:
+        batch: samples of each batch.
+        steps: training steps; 1 for a forward-only task, which takes none.
+        precision: the precision whose drift from the float64 values it holds.
+        path: where it lies.
+    """
+
+    batch: int
+    steps: int
+    precision: str
+    path: Path
+
+
 @dataclass(frozen=True)
 class Plan:
     """Settings and legs.
@@ -52,14 +73,42 @@ class Plan:
     def weights(self, task: Task) -> Path:
         return SHARED / task.name / "weights"
 
-    def golden(self, task: Task) -> Path:
-        batch = self.settings.work[task.name]["batch"]
-        return (
-            SHARED
-            / task.name
-            / "golden"
-            / f"{self.arrays(task).name}-batch-{batch}-steps-{self.settings.proof_steps}-{self.settings.precision}.npz"
-        )
+    def goldens(self, task: Task) -> list[Golden]:
+        """The golden values that the proofs of a task read: first those of all steps, last those of the timed batch."""
+        s = self.settings
+        batch, steps = s.work[task.name]["batch"], s.proof_steps if task.trained else 1
+        if s.proof == "whole":
+            return [self.golden(task, batch, steps, s.precision)]
+        small = self.golden(task, min(SMALL_BATCH, batch), steps, "fp32")
+        return list(dict.fromkeys((small, self.golden(task, batch, 1, s.precision))))
+
+    def golden(self, task: Task, batch: int, steps: int, precision: str) -> Golden:
+        name = f"{self.arrays(task).name}-batch-{batch}-steps-{steps}-{precision}.npz"
+        return Golden(batch, steps, precision, SHARED / task.name / "golden" / name)
+
+    def comparisons(self, leg: Leg) -> list[tuple[str, Golden]]:
+        """(precision, golden values) of each comparison that a leg's proof makes.
+
+        The whole proof compares float64, where the library has it, and the precision that is asked for, in all steps at the timed batch.
+        The small one takes all steps in float64 at a batch of 8, and the first step in the precision that is asked for at the timed batch.
+        A leg without float64 takes its 20 steps in fp32.
+        """
+        goldens, framework, asked = self.goldens(leg.task), leg.framework, self.settings.precision
+        able = [
+            precision
+            for precision in dict.fromkeys(("fp64", "fp32", asked))
+            if precision in framework.precisions and f"{self.settings.device}/{precision}" not in framework.unsupported
+        ]
+        if framework.computes:
+            able, asked = [framework.computes], framework.computes
+        if self.settings.proof == "whole":
+            return [(precision, goldens[0]) for precision in able if precision in ("fp64", asked)]
+        return list(dict.fromkeys(((able[0], goldens[0]), (asked, goldens[-1]))))
+
+    @property
+    def proof_threads(self) -> int:
+        """Threads of a proof. On a CPU nobody times it, so two proofs share the processor, with one thread each."""
+        return 1 if self.settings.device == "cpu" else self.settings.threads
 
     def environments(self) -> list[str]:
         """Names of the environments that its legs run in."""
@@ -119,11 +168,12 @@ class Plan:
     def proof_settings(self, leg: Leg) -> str:
         s = self.settings
         batch = s.work[leg.task.name]["batch"]
-        return json.dumps([*self.nature(leg), s.threads, s.proof_steps, batch])
+        return json.dumps([*self.nature(leg), self.proof_threads, s.proof, s.proof_steps, batch])
 
     def round_settings(self, leg: Leg) -> str:
         s = self.settings
-        return json.dumps([*self.nature(leg), s.threads, s.warm_up, s.work[leg.task.name]])
+        budget = [s.budget_seconds, s.scoring_seconds]
+        return json.dumps([*self.nature(leg), s.threads, s.warm_up, *budget, s.work[leg.task.name]])
 
     def run_settings(self, leg: Leg, number: int) -> str:
         """Those of a leg's proof, number 0, or of a round."""

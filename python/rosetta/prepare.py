@@ -8,8 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from rosetta import data, initial, records, reference
-from rosetta.config import Settings
-from rosetta.plan import Plan
+from rosetta.plan import Golden, Plan
 from rosetta.tasks import Task
 from rosetta.worker.job import change, open_weights
 from rosetta.worker.proof import CHECKPOINTS, distance, relative
@@ -66,29 +65,27 @@ def golden_sources() -> list[Path]:
     return [HARNESS / name for name in ("reference.py", "tasks.py", "prepare.py", "worker/proof.py")]
 
 
-def golden(plan: Plan, task: Task) -> None:
-    """Computes the golden values of the proof, in float64, from the shared weights and the first samples; shows a bar."""
-    settings = plan.settings
-    target = plan.golden(task)
-    work = namespace(settings, task)
-    count = work.batch * (settings.proof_steps if task.trained else 1)
+def golden(plan: Plan, task: Task, wanted: Golden) -> None:
+    """Computes golden values of the proof, in float64, from the shared weights and the first samples; shows a bar."""
+    work = SimpleNamespace(**task.for_worker(batch=wanted.batch))
+    count = wanted.batch * wanted.steps
     folder = plan.arrays(task)
     x = np.load(folder / ("x_train.npy" if task.trained else "x.npy"), mmap_mode="r")[:count]
     y = np.load(folder / "y_train.npy", mmap_mode="r")[:count] if task.trained else None
-    steps = tuple(step for step in CHECKPOINTS if step <= settings.proof_steps)
+    steps = tuple(step for step in CHECKPOINTS if step <= wanted.steps)
     given = (open_weights(plan.weights(task)), x, y, steps)
-    draws = DRAWS if task.trained else DRAWS[:1] if settings.precision != "fp32" else ()
+    draws = DRAWS if task.trained else DRAWS[:1] if wanted.precision != "fp32" else ()
     with data.Bars().stage(f"{task.name}: golden values", (1 + len(draws)) * max(steps)) as advance:
         exact = reference.golden(work, *given, lambda step: advance(1))
         values = dict(exact)
         for draw, side in enumerate(draws):
             # One draw as in the libraries that keep the optimizer's settings in float32 too.
             rounding = change(work, single_betas=draw == len(draws) - 1)
-            with reference.products_in(settings.precision), reference.undecided_gates(side):
+            with reference.products_in(wanted.precision), reference.undecided_gates(side):
                 rounded = reference.golden(rounding, *given, lambda step: advance(1), np.float32, shuffle=draw)
-            found = drift(exact, rounded, steps if task.trained else (), settings.precision)
+            found = drift(exact, rounded, steps if task.trained else (), wanted.precision)
             values.update({name: max(size, values.get(name, size)) for name, size in found.items()})
-    with records.replacing(target) as temporary:
+    with records.replacing(wanted.path) as temporary:
         np.savez(temporary, **values)
 
 
@@ -109,10 +106,6 @@ def drift(exact: dict, rounded: dict, steps: tuple[int, ...], precision: str) ->
     elif precision != "fp32":
         found["features 0"] = distance(rounded["features"], exact["features"])
     return {f"drift {precision} {name}": np.float64(size) for name, size in found.items()}
-
-
-def namespace(settings: Settings, task: Task) -> SimpleNamespace:
-    return SimpleNamespace(**task.for_worker(batch=settings.work[task.name]["batch"]))
 
 
 def manifest(folder: Path) -> dict:

@@ -11,7 +11,8 @@ import numpy as np
 from .job import open_array, open_weights, order
 
 WARM_UP_SECONDS = 60
-"""After this long, warming up ends early: a step that takes minutes gains nothing from having run twice more."""
+"""After this long, warming up ends early: a step that takes minutes gains nothing from having run twice more. With a time budget
+it ends after twice the budget."""
 
 
 class Clock:
@@ -38,8 +39,9 @@ def measure(leg, job, events):
 
     Phases, in seconds: `build` (model and optimizer), `data` (arrays handed to the language and
     the device), `first_step` (the first batch: compilation), `warm_up` (the next batches, for a minute at most),
-    `epoch` (one pass over the samples, several times), `evaluation` (the whole test set). Between epochs, outside the
-    clock, `collection` frees memory where the language has a garbage collector that can be called.
+    `epoch` (one pass over the samples, or as many steps of it as the budget allows, several times), `evaluation` (the
+    test set, or as many whole batches of it). Between epochs, outside the clock, `collection` frees memory where the
+    language has a garbage collector that can be called.
     """
     task = job.task
     weights = open_weights(job.weights)
@@ -60,37 +62,59 @@ def measure(leg, job, events):
         def work(positions):
             return leg.train(model, x_placed, y_placed, positions)
     else:
-        first = leg.place(model, x[: task.batch])
+        placed = {len(x): x_placed, task.batch: leg.place(model, x[: task.batch])}
 
         def work(positions):
-            leg.predict(model, first if len(positions) == task.batch else x_placed)
+            leg.predict(model, placed[len(positions)])
             return []
 
     warm_up = order(task.seed, 0, job.samples, task.batch)
-    warmed = 0.0
+    warmed = []
     for step in range(1 + job.warm_up):
-        if warmed > WARM_UP_SECONDS:
+        if sum(warmed) > (2 * job.budget_seconds if job.budget_seconds else WARM_UP_SECONDS):
             break
         start = step * task.batch % len(warm_up)
         with clock:
             work(warm_up[start : start + task.batch])
-        warmed += clock.seconds if step else 0
+        warmed += [clock.seconds] if step else []
         events.send("phase", phase="warm_up" if step else "first_step", seconds=clock.seconds)
     if task.trained:
         leg.load(model, weights)
 
+    calls = steps_of_calls(job.epochs, job.samples // task.batch, min(warmed or [clock.seconds]), job.budget_seconds)
+    if not task.trained:
+        placed.setdefault(calls[0] * task.batch, leg.place(model, x[: calls[0] * task.batch]))
     collected(leg, events)
-    for epoch in range(job.epochs):
-        positions = order(task.seed, 1 + epoch, job.samples, task.batch)
+    for epoch, steps in enumerate(calls):
+        positions = order(task.seed, 1 + epoch, job.samples, task.batch)[: steps * task.batch]
         with clock:
             losses = work(positions)
         losses = np.asarray(losses, np.float64).ravel().tolist()
         spent = {"processor_seconds": clock.processor_seconds, **collected(leg, events)}
-        events.send("phase", phase="epoch", seconds=clock.seconds, losses=losses, **spent)
+        events.send("phase", phase="epoch", seconds=clock.seconds, steps=steps, losses=losses, **spent)
 
     if task.trained:
-        accuracy, seconds = evaluate(leg, model, job, clock)
-        events.send("phase", phase="evaluation", seconds=seconds, accuracy=accuracy)
+        evaluate(leg, model, job, clock, events)
+
+
+def steps_of_calls(epochs, steps, step_seconds, budget):
+    """How many batches each timed call of `train` takes: whole epochs, or fewer batches where a budget does not allow as many.
+
+    Args:
+        epochs, steps: the planned calls, and the batches of each.
+        step_seconds: what a batch takes once the leg is warm.
+        budget: seconds for all calls together; None: no limit.
+
+    Returns:
+        A list with the batches of each call, all alike: at most `epochs` calls, and two calls of one batch where fewer than two fit.
+    """
+    fitting = epochs * steps if budget is None else int(min(budget / max(step_seconds, 1e-9), epochs * steps))
+    if fitting == epochs * steps:
+        return [steps] * epochs
+    if fitting < 2:
+        return [1] * min(2, epochs * steps)
+    calls = min(epochs, fitting)
+    return [fitting // calls] * calls
 
 
 def collected(leg, events):
@@ -106,21 +130,29 @@ def collected(leg, events):
     return {"collector_seconds": within}
 
 
-def evaluate(leg, model, job, clock):
-    """Accuracy on the test set, and the seconds that its scores took.
+def evaluate(leg, model, job, clock, events):
+    """Scores the test set, or as many whole batches of it as fit `scoring_seconds`; reports accuracy, seconds and how many samples.
 
     `predict` is always given whole batches: the set is padded with its first samples, and the
     padding's scores are thrown away.
     """
+    batch = job.task.batch
     y = open_array(job.data, "y_test", job.test_samples)
     x = open_array(job.data, "x_test", job.test_samples)
-    padding = -len(x) % job.task.batch
+    first = leg.place(model, x[:batch] if len(x) >= batch else np.resize(x, (batch,) + x.shape[1:]))
+    # Where scoring is compiled, that is no part of it.
+    leg.predict(model, first)
+    if job.scoring_seconds:
+        with clock:
+            leg.predict(model, first)
+        fitting = max(1, int(job.scoring_seconds / max(clock.seconds, 1e-9)))
+        x, y = x[: fitting * batch], y[: fitting * batch]
+    padding = -len(x) % batch
     if padding:
         x = np.concatenate([x, np.resize(x, (padding,) + x.shape[1:])])
     placed = leg.place(model, x)
-    # Where scoring is compiled, that is no part of it.
-    leg.predict(model, leg.place(model, x[: job.task.batch]))
     with clock:
         scores = leg.predict(model, placed)
     scores = np.asarray(scores)[: len(y)]
-    return float(np.mean(scores.argmax(axis=1) == y)), clock.seconds
+    accuracy = float(np.mean(scores.argmax(axis=1) == y))
+    events.send("phase", phase="evaluation", seconds=clock.seconds, samples=len(y), accuracy=accuracy)

@@ -12,23 +12,24 @@ CHECKPOINTS = (1, 5, 20)
 
 
 def prove(leg, job, events):
-    """Compares the leg with the golden values, once for each precision, one event a quantity.
+    """Makes the comparisons of the job, each in one precision and batch with golden values of its own; one event a quantity.
 
-    Events carry `precision`, `quantity`, `step` and `difference`. Differences of logits, features
+    Events carry `precision`, `batch`, `quantity`, `step` and `difference`. Differences of logits, features
     and losses are the largest absolute ones, divided by the largest golden magnitude where that is
     above 1; differences of gradient norms are relative to the golden norm of the same parameter, with a
     floor of a millionth of the largest.
     """
-    golden = np.load(job.golden, allow_pickle=False)
-    for precision in job.precisions:
+    for comparison in job.comparisons:
+        fields = {name: comparison[name] for name in ("precision", "batch")}
 
-        def report(quantity, step, difference, precision=precision):
-            events.send("difference", precision=precision, quantity=quantity, step=step, difference=difference)
+        def report(quantity, step, difference, fields=fields):
+            events.send("difference", quantity=quantity, step=step, difference=difference, **fields)
 
-        task = change(job.task, precision=precision, dropout=False)
+        task = change(job.task, dropout=False, **fields)
+        golden = np.load(comparison["golden"], allow_pickle=False)
         (trained if task.trained else forward)(leg, job, task, golden, report)
     if job.as_shipped:
-        as_shipped(leg, job, golden, events)
+        as_shipped(leg, job, events)
 
 
 def forward(leg, job, task, golden, report):
@@ -67,12 +68,14 @@ def trained(leg, job, task, golden, report):
         report("gradient of " + name, 1, difference)
 
 
-def as_shipped(leg, job, golden, events):
+def as_shipped(leg, job, events):
     """How far the network drifts from the reference as a literal port would have it, with the library's own layers and optimizer.
 
     Events carry `quantity` (logits or features), `step` and `difference`, in the precision asked for. Nobody judges them.
     """
-    task = change(job.task, precision=job.precisions[-1], dropout=False, as_shipped=True)
+    golden = np.load(job.as_shipped["golden"], allow_pickle=False)
+    fields = {name: job.as_shipped[name] for name in ("precision", "batch")}
+    task = change(job.task, dropout=False, as_shipped=True, **fields)
     weights = open_weights(job.weights)
     model = leg.build(task, weights)
     if not task.trained:
