@@ -2,15 +2,16 @@
 PYTHON ?= python3
 # Overrides of config/config.yaml: make report CONFIG="profile=smoke data=synthetic"
 CONFIG ?=
+# Which legs, in place of those of config/config.yaml: make report LEGS="python/pytorch julia"
+LEGS ?=
 BIN := .venv/bin
 
 .PHONY: setup report test locks pictures
 setup:
 	@$(PYTHON) python/bootstrap.py
 
-# A run that was killed leaves Snakemake's own lock behind; this one ends with the process that holds it.
 report: setup
-	flock .venv $(BIN)/snakemake --nolock --rerun-incomplete --cores 1 reports/summary.html reports/rosetta.html $(if $(CONFIG),--config $(CONFIG))
+	@$(BIN)/rosetta bench $(if $(LEGS),--legs '$(LEGS)') $(foreach word,$(CONFIG),-c '$(word)')
 
 test: setup
 	$(BIN)/python -m pytest

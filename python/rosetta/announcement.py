@@ -41,7 +41,7 @@ class Announcement:
         lanes: how many jobs run at a time where nothing is timed.
         idle: legs of which only a record with the reason is written.
         again: {why: proofs and rounds whose records have to be made again}.
-        downloads: names of what is downloaded; `unsized` are those of them whose size is unknown.
+        environments, data: names of what has to be installed and downloaded; `unsized` are environments whose size is unknown.
         gpu: an NVIDIA GPU that is here and not used; else empty.
     """
 
@@ -50,7 +50,8 @@ class Announcement:
     lanes: int = 1
     idle: set[str] = field(default_factory=set)
     again: dict[str, list[Job]] = field(default_factory=dict)
-    downloads: list[str] = field(default_factory=list)
+    environments: list[str] = field(default_factory=list)
+    data: list[str] = field(default_factory=list)
     unsized: list[str] = field(default_factory=list)
     download_mb: float = 0.0
     disk_mb: float = 0.0
@@ -152,13 +153,14 @@ def environment(found: Announcement, name: str) -> float:
     # On a GPU other, larger packages come; the sizes are those for a CPU.
     sized = settings.device == "cpu"
     size, disk = (getattr(needs, field, 0) if sized else 0 for field in ("download_mb", "disk_mb"))
-    made = settings.deployment == "current" or is_made(name, settings)
+    used = {leg.framework.environment for leg in discover() if leg.name not in found.idle}
+    made = settings.deployment == "current" or name not in used or is_made(name, settings)
     if not made:
-        found.downloads.append(f"environment {name}")
+        found.environments.append(name)
         found.download_mb += size
         found.disk_mb += disk
         if not size:
-            found.unsized.append(f"environment {name}")
+            found.unsized.append(name)
     return estimate.environment(size, needs.toolchain, made)
 
 
@@ -186,7 +188,7 @@ def archive(found: Announcement, plan: Plan, name: str) -> float:
         found.disk_mb += DATA_DISK_MB[name]
         if not (folder or cached):
             size = published.bytes
-            found.downloads.append(published.title)
+            found.data.append(published.title)
             found.download_mb += size / 1e6
             found.disk_mb += size / 1e6
     return estimate.JOB_SECONDS if prepared else estimate.data(name, settings, size)
@@ -266,6 +268,8 @@ def changed_file(path: Path) -> tuple[int, str]:
     """(order, what it means that an input is newer than the record)."""
     if path.parts[:2] == (SHARED.name, "environments"):
         return 2, f"the environment {path.name.split('-')[0]} is a new one"
+    if path.parts[0] == SHARED.name and "golden" in path.parts:
+        return 3, "the golden values are new"
     if path.parts[0] == SHARED.name:
         return 3, "the shared data are new"
     if path.is_absolute() and path.is_relative_to(ROOT) and "frameworks" in path.relative_to(ROOT).parts[:2]:
@@ -281,7 +285,7 @@ def lines(found: Announcement) -> list[str]:
     text = [amount(found)]
     for cause, jobs in found.again.items():
         text.append(f"Made again: {counted(jobs)} ({about(left(found, jobs))}), because {cause}.")
-    if found.downloads:
+    if found.environments or found.data:
         text.append(download(found))
     text += [f"Cannot run here: {it}" for it in grouped(found.obstacles)]
     for kind, names in found.excluded.items():
@@ -296,6 +300,8 @@ def lines(found: Announcement) -> list[str]:
 def amount(found: Announcement) -> str:
     runs = [job for job in found.jobs if job.kind in ("proof", "round") and job.name not in found.idle]
     if not runs:
+        if any(job.name in found.idle for job in found.jobs):
+            return "No leg that has to be run can run here; the page says why."
         return "No leg has to be run; only the page is made anew."
     legs, seconds = len({job.name for job in runs}), left(found, found.jobs)
     unknown = f"how long that takes is unknown for profile {found.settings.profile} before a first run"
@@ -313,9 +319,12 @@ def counted(jobs: list[Job]) -> str:
 
 
 def download(found: Announcement) -> str:
-    sizes = f"{size(found.download_mb)} to download, {size(found.disk_mb)} of disk" if found.download_mb else ""
-    unsized = f"size unknown of {listed(found.unsized)}" if found.unsized else ""
-    return f"Not here yet: {', '.join(found.downloads)} ({'; '.join(filter(None, (sizes, unsized)))})."
+    """What has to be fetched and installed, with its size as far as that is known."""
+    names = [f"environments {', '.join(sorted(found.environments))}"] if found.environments else []
+    names += [f"data {', '.join(found.data)}"] if found.data else []
+    sizes = f": {size(found.download_mb)} to download, {size(found.disk_mb)} of disk" if found.download_mb else ""
+    unsized = f" (size unknown: {', '.join(sorted(found.unsized))})" if found.unsized else ""
+    return f"Not here yet: {'; '.join(names)}{sizes}{unsized}."
 
 
 def size(megabytes: float) -> str:

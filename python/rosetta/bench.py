@@ -51,13 +51,13 @@ def run(plan: Plan, options: list[str], targets: list[str], out: Console) -> int
                 follow(listener, watch, page)
         except BaseException:
             end(child)
-            page.last(watch, "stopped")
+            page.last(watch)
             raise
         finally:
             listener.close()
     seconds = time.monotonic() - start
     if child.wait():
-        page.last(watch, "stopped")
+        page.last(watch)
         for line in watch.failures() or what_matters(LOG.read_text(errors="replace")):
             out.print(line, markup=False, soft_wrap=True)
         out.print(f"The run stopped; what was finished is kept. All of its output: {LOG}", markup=False, soft_wrap=True)
@@ -147,7 +147,8 @@ class RunningPage:
     """The page while the pipeline runs: first when the environments stand, then as legs end, at most once a minute."""
 
     def __init__(self, plan: Plan, wanted: bool):
-        self.plan, self.wanted, self.written = plan, wanted, None
+        self.plan, self.wanted = plan, wanted
+        self.written: float | None = None
 
     def renew(self, listener: events.Listener, watch: Watch) -> None:
         """Writes the page if it is time, unless a leg is being timed. The next round waits until it is written."""
@@ -161,25 +162,27 @@ class RunningPage:
             for event in listener.waiting():
                 watch.take(event)
             if is_quiet and is_free and self.is_time(watch):
-                self.write(watch, watch.line())
+                self.write(watch, f"Running: {watch.counts()}{watch.time_left()}.")
 
     def is_time(self, watch: Watch) -> bool:
         due = self.written is None or time.monotonic() - self.written >= PAGE_SECONDS
         return self.wanted and due and watch.is_measuring and not watch.ended
 
-    def last(self, watch: Watch, word: str) -> None:
-        """Says on a page of a run that has ended early that nothing runs any more."""
+    def last(self, watch: Watch) -> None:
+        """Says on the page of a run that has ended early that nothing runs any more."""
         if self.written is not None and not watch.is_reporting:
-            self.write(watch, f"{word}: {watch.counts()}; the next run goes on from here")
+            watch.halt()
+            self.write(watch, f"Stopped: {watch.counts()}. The next run goes on from here.")
 
     def write(self, watch: Watch, line: str) -> None:
         """Writes the page. A fault in it stops no run: the last step writes the page that counts."""
         try:
-            write_page(line, watch.states, watch.records(), REPORTS)
+            write_page(line, watch.states_in_words(), watch.records(), REPORTS)
         except Exception as error:
             watch.say(f"the page of the running pipeline could not be written: {error!r}")
             self.wanted = False
-        self.written = time.monotonic()
+        else:
+            self.written = time.monotonic()
 
 
 def write_page(line: str, states: dict[str, str], legs: list[dict], folder: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
 from rosetta import estimate, records
@@ -49,6 +50,7 @@ class Watch(AbstractContextManager):
         self.done: list[Done] = []
         self.idle: set[str] = set()
         self.statuses: dict[tuple, str] = {}
+        self.reasons: dict[str, str] = {}
         self.broken: list[str] = []
         live = out.is_terminal and not out.is_dumb_terminal
         self.live = Live(console=out, auto_refresh=False, transient=True) if live else None
@@ -56,6 +58,7 @@ class Watch(AbstractContextManager):
     def __enter__(self):
         if self.live:
             self.live.start()
+            self.live.update(self.drawn(), refresh=True)
         return self
 
     def __exit__(self, *error):
@@ -95,10 +98,11 @@ class Watch(AbstractContextManager):
     def status_before(self, name: str) -> str:
         """Of a leg that has nothing to do: how it ended in an earlier run."""
         try:
-            status = records.read(self.plan.record(self.plan.leg(name)))["status"]
+            record = records.read(self.plan.record(self.plan.leg(name)))
         except records.RecordError:
             return "waiting"
-        return "timed" if status == "ok" else status
+        self.reasons[name] = record["reason"]
+        return "timed" if record["status"] == "ok" else record["status"]
 
     def starts(self, key: tuple) -> None:
         kind, name, _ = key
@@ -119,6 +123,8 @@ class Watch(AbstractContextManager):
             self.stops(name)
         if kind in RUNS:
             self.states[name] = self.state(name)
+            if status not in PROVEN:
+                self.reasons.setdefault(name, reason)
         if kind == "environment":
             self.environment_ends(name, status, reason)
         elif kind in RUNS:
@@ -188,12 +194,28 @@ class Watch(AbstractContextManager):
         return "" if seconds is None else f", {about(seconds)} left"
 
     def counts(self) -> str:
-        """`12 of 27 timed`."""
-        legs = [name for name in self.states if name not in self.idle and self.states[name] not in EXCUSED]
-        return f"{sum(self.states[name] == 'timed' for name in legs)} of {len(legs)} timed"
+        """`12 of 27 timed`, of the legs that can run here; while none is, `3 of 27 proven`."""
+        states = [state for name, state in self.states.items() if name not in self.idle and state not in EXCUSED]
+        timed = states.count("timed")
+        return f"{timed or len(self.proven())} of {len(states)} {'timed' if timed else 'proven'}"
 
-    def line(self) -> str:
-        return f"running: {self.counts()}{self.time_left()}"
+    def proven(self) -> list[str]:
+        """Legs whose proof of this run has ended well."""
+        return [name for (kind, name, _), status in self.statuses.items() if kind == "proof" and status in PROVEN]
+
+    def states_in_words(self) -> dict[str, str]:
+        """The states, with the reason behind a colon where there is one."""
+        reasons = self.reasons
+        return {
+            name: f"{state}: {reasons[name]}" if reasons.get(name) else state for name, state in self.states.items()
+        }
+
+    def halt(self) -> None:
+        """Nothing runs any more."""
+        self.running.clear()
+        for name, state in self.states.items():
+            if state == "running":
+                self.states[name] = self.state(name)
 
     def records(self) -> list[dict]:
         """Records of the legs that have a proof and a round; of none that this run has still to make again."""
@@ -218,12 +240,12 @@ class Watch(AbstractContextManager):
     def drawn(self) -> Group:
         """The lines that are drawn on a terminal."""
         ended = len(self.todo) - len(self.left)
-        now = ", ".join(map(words, self.running)) or ("looking for what has to be done" if not self.todo else "...")
-        return Group(
-            ProgressBar(total=max(1, len(self.todo)), completed=ended, width=40),
-            Text(f"{self.counts()}{self.time_left()}" if self.planned else ""),
-            Text(f"now: {now}"),
+        now = ", ".join(map(words, self.running)) or "the next step"
+        counts = Table.grid(padding=(0, 1))
+        counts.add_row(
+            ProgressBar(total=len(self.todo), completed=ended, width=20), f"{self.counts()}{self.time_left()}"
         )
+        return Group(counts, Text(f"now: {now}")) if self.todo else Group(Text("now: finding out what has to be done"))
 
     def summary(self, targets: list[str], seconds: float) -> list[str]:
         """What is said at the end of a run that went through."""
