@@ -176,22 +176,19 @@ class RunningPage:
 
     def write(self, watch: Watch, line: str) -> None:
         """Writes the page. A fault in it stops no run: the last step writes the page that counts."""
+        from rosetta.report import kept, write_running
+        from rosetta.report.progress import Progress
+
+        every = kept.everything(self.plan)
         try:
-            write_page(line, watch.states_in_words(), watch.records(), REPORTS)
+            legs = watch.records() + kept.further(self.plan, every)
+            left_out = [leg for leg in kept.left_out(every, legs) if leg.name not in watch.states]
+            write_running(Progress(line, watch.states_in_words()), legs, REPORTS, left_out)
         except Exception as error:
             watch.say(f"the page of the running pipeline could not be written: {error!r}")
             self.wanted = False
         else:
             self.written = time.monotonic()
-
-
-def write_page(line: str, states: dict[str, str], legs: list[dict], folder: Path) -> None:
-    """Writes summary.html of a run that has not ended, older than every record: Snakemake then makes it anew in any case."""
-    from rosetta.report import write_running
-    from rosetta.report.progress import Progress
-
-    write_running(Progress(line, states), legs, folder)
-    os.utime(folder / "summary.html", (1, 1))
 
 
 def what_matters(log: str) -> list[str]:

@@ -246,13 +246,16 @@ def report(
     with plain_errors():
         from rosetta import records
         from rosetta import report as pages
+        from rosetta.report import kept
 
         plan = Plan.of(settings(overrides), apart=True)
         paths = {leg.name: plan.record(leg) for leg in plan.legs}
         missing = [name for name, path in paths.items() if not path.exists()]
         for name in missing:
             err.print(f"rosetta: no record of {name}; `rosetta run {name}` makes one", markup=False)
-        written = pages.write([records.read(path) for path in paths.values() if path.exists()], REPORTS)
+        every = kept.everything(plan)
+        shown = [records.read(path) for path in paths.values() if path.exists()] + kept.further(plan, every)
+        written = pages.write(shown, REPORTS, left_out=kept.left_out(every, shown))
         for path in written:
             out.print(str(path), markup=False)
         if show_it:
@@ -316,12 +319,16 @@ def proof_line(record: dict) -> None:
 
 
 def show(legs: list[dict]) -> int:
+    from rosetta import records
+    from rosetta.report import shortened
+
     table = Table("leg", "status", "median epoch, s", "accuracy", "reason", box=None)
     for leg in legs:
         phases = [phase for record in leg["rounds"] if record["status"] == "ok" for phase in record["phases"]]
-        epochs = [phase["seconds"] for phase in phases if phase["phase"] == "epoch"]
-        accuracy = [phase["accuracy"] for phase in phases if "accuracy" in phase]
-        median = f"{statistics.median(epochs):.3f}" if epochs else ""
+        epochs = [seconds for record in records.good_rounds(leg) for seconds in records.planned_seconds(record)]
+        accuracy = [phase["accuracy"] for phase in phases if "accuracy" in phase and not shortened.why(leg)]
+        sign = shortened.SIGN if shortened.training(leg) else ""
+        median = f"{statistics.median(epochs):.3f}{sign}" if epochs else ""
         style = MARKS.get(leg["status"], "red")
         table.add_row(
             leg["leg"],
@@ -331,6 +338,8 @@ def show(legs: list[dict]) -> int:
             escape(leg["reason"]),
         )
     out.print(table)
+    if sentence := shortened.summary(legs):
+        out.print(sentence, markup=False)
     return code(legs)
 
 
@@ -425,15 +434,20 @@ def step_gather(leg: str):
 
 
 @step.command("report")
-def step_report(folder: Path, paths: list[Path]):
+def step_report(folder: Path, paths: Annotated[list[Path] | None, typer.Argument()] = None):
+    """`paths`: the records of the configured legs. Others that still hold are shown too; in a language's folder those of the language."""
     with plain_errors():
         from rosetta import records
         from rosetta import report as pages
         from rosetta.bench import page_lock
+        from rosetta.report import kept
 
         # Said before the lock is taken: whoever holds it afterwards has heard that the last page is on its way.
         with events.step("report", str(folder)), page_lock():
-            pages.write([records.read(path) for path in paths], folder)
+            plan = Plan.of(settings(None))
+            every = kept.everything(plan, folder.name if folder.name in frameworks.LANGUAGES else "")
+            shown = [records.read(path) for path in paths or []] + kept.further(plan, every)
+            pages.write(shown, folder, left_out=kept.left_out(every, shown))
 
 
 if __name__ == "__main__":

@@ -319,18 +319,18 @@ queued work errs by far more."""
 def implausible(record: dict, leg: Leg) -> None:
     """Rejects what cannot be: twice as fast as the device's own ceiling, or phases longer than the process lived."""
     total = sum(phase["seconds"] for phase in record["phases"])
-    epochs = [phase["seconds"] for phase in record["phases"] if phase["phase"] == "epoch"]
+    work = record["work"]
+    calls = [phase for phase in record["phases"] if phase["phase"] == "epoch"]
     if total > record["outer_seconds"]:
         record.update(
             status="invalid",
             reason=f"its phases last {total:.2f} s, but its process only {record['outer_seconds']:.2f} s",
         )
-    if not epochs or not record["ceiling_gflops"]:
+    if not calls or not record["ceiling_gflops"]:
         return
-    work = record["work"]
-    steps = work["samples"] // work["batch"]
+    step_seconds = min(call["seconds"] / records.steps(call, work) for call in calls)
     passes = 3 if leg.task.trained else 1  # forward, and two products of the same size for each on the way back
-    gflops = leg.task.flops * passes * steps * work["batch"] / min(epochs) / 1e9
+    gflops = leg.task.flops * passes * work["batch"] / step_seconds / 1e9
     on_cpu = record["device"] == "cpu"
     if on_cpu and gflops > record["ceiling_gflops"]:
         # The machine may have been busy while the ceiling was taken: a second, longer look.

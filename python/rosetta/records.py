@@ -58,6 +58,32 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def good_rounds(leg: dict) -> list[dict]:
+    """The rounds that are measured from."""
+    return [run for run in leg["rounds"] if run["status"] == "ok"]
+
+
+def planned_steps(work: dict) -> int:
+    """Steps of a whole epoch: training takes whole batches only."""
+    return work["samples"] // work["batch"]
+
+
+def steps(phase: dict, work: dict) -> int:
+    """Steps that a timed call of train ran: those of a whole epoch, or fewer under a time budget."""
+    return phase.get("steps", planned_steps(work))
+
+
+def planned_seconds(run: dict) -> list[float]:
+    """For each timed call the seconds of a whole epoch: its own, or those of its steps times the steps of an epoch."""
+    whole = planned_steps(run["work"])
+    return [call["seconds"] / steps(call, run["work"]) * whole for call in calls(run)]
+
+
+def calls(run: dict) -> list[dict]:
+    """The timed calls of train, or of predict where nothing is trained."""
+    return [phase for phase in run["phases"] if phase["phase"] == "epoch"]
+
+
 @contextmanager
 def replacing(path: Path):
     """A file beside `path` to write into; it takes the place of `path` in one step, or is gone after an error."""
@@ -94,12 +120,13 @@ def gather(proof: dict, rounds: list[dict]) -> dict:
     """A leg's record from its proof and its rounds.
 
     The proof decides first, then the rounds: one good round is enough to be `ok`, and the others are warned of.
+    Without any round, which only a page made during a run shows, the proof decides alone.
     """
     same = ("leg", "language", "framework", "task", "title", "profile", "device", "precision")
     leg = {"kind": "leg", "record": 1, **{name: proof[name] for name in same}, "proof": proof, "rounds": rounds}
     good = [record for record in rounds if record["status"] == "ok"]
     bad = [record for record in rounds if record["status"] != "ok"]
-    decisive = proof if proof["status"] != "ok" else (good or bad)[0]
+    decisive = proof if proof["status"] != "ok" else (good or bad or [proof])[0]
     leg["status"], leg["reason"] = decisive["status"], decisive["reason"]
     leg["warnings"] = sorted({warning for record in (proof, *rounds) for warning in record["warnings"]})
     if good and bad:

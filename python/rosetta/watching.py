@@ -218,19 +218,16 @@ class Watch(AbstractContextManager):
                 self.states[name] = self.state(name)
 
     def records(self) -> list[dict]:
-        """Records of the legs that have a proof and a round; of none that this run has still to make again."""
+        """Records of the legs that have been proven, with the rounds that are there; nothing that this run has still to make again."""
+        from rosetta.report import kept
+
         found = []
         for leg in self.plan.legs:
-            paths = [self.plan.proof(leg), *(self.plan.round(leg, i + 1) for i in range(self.plan.settings.rounds))]
-            keys = [("proof", leg.name, 0), *(("round", leg.name, i + 1) for i in range(self.plan.settings.rounds))]
-            there = [path for path, key in zip(paths, keys) if key not in self.left and path.exists()]
-            if len(there) < 2 or there[0] != paths[0]:
-                continue
-            try:
-                proof, *rounds = map(records.read, there)
-            except records.RecordError:
-                continue
-            found.append(records.gather(proof, rounds))
+            numbers = range(self.plan.settings.rounds + 1)
+            there = [it for it in numbers if ("round" if it else "proof", leg.name, it) not in self.left]
+            runs = [kept.read(self.plan.run_record(leg, number)) for number in there]
+            if 0 in there and runs[0]:
+                found.append(records.gather(runs[0], list(filter(None, runs[1:]))))
         return found
 
     def failures(self) -> list[str]:

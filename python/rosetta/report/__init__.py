@@ -4,17 +4,21 @@
 is imported when they are called.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..config import ROOT
-from ..frameworks import LANGUAGES
+from ..frameworks import LANGUAGES, Leg
+from .progress import Progress
 
 
-def write(legs: list[dict], folder: Path) -> list[Path]:
+def write(legs: list[dict], folder: Path, progress: Progress | None = None, left_out: Sequence[Leg] = ()) -> list[Path]:
     """Writes results.csv, results.json, results.parquet, summary.md and summary.html into `folder`, each in one step.
 
     Args:
         legs: leg records (schema "leg"), of any status; one leg may come once per profile, device and precision.
+        progress: how far a run has come that still goes on: there may then be no leg yet, and legs may lack rounds.
+        left_out: legs that the report does not have; it says how many, and which command adds them.
 
     Returns:
         The paths of the files written.
@@ -24,7 +28,21 @@ def write(legs: list[dict], folder: Path) -> list[Path]:
     """
     from . import page
 
-    return page.write(legs, Path(folder))
+    return page.write(legs, Path(folder), progress, left_out)
+
+
+def write_running(progress: Progress, legs: list[dict], folder: Path, left_out: Sequence[Leg] = ()) -> Path:
+    """Writes the page of a run that goes on: summary.html alone, in one step.
+
+    The file is dated 1970, so that Snakemake takes it for older than every record and makes the final page in any case. What did not
+    change since the last call in this process, such as the charts of a leg, is not drawn again.
+
+    Args:
+        legs: leg records of what is there so far; `kept.so_far` makes them. None of them may come twice.
+    """
+    from . import page
+
+    return page.write_running(progress, legs, Path(folder), left_out)
 
 
 def write_stone(folder: Path) -> Path:

@@ -4,9 +4,12 @@ matplotlib draws with stand-in colours; each is replaced by a CSS variable of th
 dash or marker, never in colour alone.
 """
 
+import functools
+import hashlib
 import io
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import matplotlib
 import numpy as np
@@ -14,7 +17,8 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from . import results, statistics, words
+from .. import records
+from . import results, shortened, statistics, words
 
 SERIES = tuple(f"#a0b0c{number}" for number in range(1, 8))
 INK, MUTED, RULE = "#a0b0d1", "#a0b0d2", "#a0b0d3"
@@ -27,6 +31,8 @@ VARIABLES = {
 LANGUAGE_SERIES = {"python": SERIES[0], "julia": SERIES[1], "r": SERIES[2]}
 DASHES = ("solid", (0, (5, 2)), (0, (1, 1.4)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2)), (0, (3, 3)), (0, (2, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DRAWN = 300
+"""Charts of one kind that are remembered."""
 POINTS = 150
 """Points of a loss curve: more than a screen shows apart, less than a page groans under."""
 
@@ -56,6 +62,23 @@ WIDTH = 5.0
 """Inches: at 72 points an inch and 9.5-point letters, still legible at 360 pixels."""
 
 
+def drawn_once(draw: Callable) -> Callable:
+    """A chart of the same records is drawn once in a process: a page that is made again during a run draws what is new."""
+    drawn = {}
+
+    @functools.wraps(draw)
+    def remembered(*arguments):
+        key = hashlib.sha256(json.dumps(arguments, default=vars).encode()).digest()
+        if key not in drawn:
+            if len(drawn) == DRAWN:
+                drawn.pop(next(iter(drawn)))  # the oldest
+            drawn[key] = draw(*arguments)
+        return drawn[key]
+
+    return remembered
+
+
+@drawn_once
 def languages(pair, name: str) -> Markup:
     """Bars of seconds with intervals and, beside each, the ratio to Python; one bar a language."""
     shown = pair.shown
@@ -70,7 +93,7 @@ def languages(pair, name: str) -> Markup:
                 axes.errorbar(
                     value, position, xerr=[[max(0, value - low)], [max(0, high - value)]], color=INK, capsize=3, lw=1.1
                 )
-            label = f"{words.seconds(value)} s"
+            label = f"{words.seconds(value)}{shortened.SIGN * bool(shortened.training(language.row.leg))} s"
             if not words.missing(language.times):
                 label += f", {words.ratio(language.times)} × Python" if language.row.leg["language"] != "python" else ""
             axes.annotate(
@@ -86,6 +109,7 @@ def languages(pair, name: str) -> Markup:
         return svg(figure, name, title, pair.sentence)
 
 
+@drawn_once
 def losses(rows: list, task: str, name: str) -> Markup | None:
     """Training loss against epochs, the mean over rounds; None where no leg has losses."""
     curves = [(row, loss_curve(row.leg)) for row in rows]
@@ -120,21 +144,25 @@ def losses(rows: list, task: str, name: str) -> Markup | None:
 
 
 def loss_curve(leg: dict):
-    """(epochs, losses) of a leg, the mean over rounds, in at most POINTS blocks of steps; None where a round has none."""
-    curves = []
-    for run in results.good_rounds(leg):
-        steps = [phase["losses"] for phase in run["phases"] if phase["phase"] == "epoch" and phase.get("losses")]
-        if steps:
-            curves.append(np.array([np.nan if loss is None else loss for epoch in steps for loss in epoch], float))
-            epochs = len(steps)
-    if not curves or len({len(curve) for curve in curves}) > 1:
+    """(epochs, losses) of a leg, the mean over rounds, in at most POINTS blocks of steps; None where no round has losses.
+
+    Of rounds with different numbers of calls or steps, the calls and steps that all of them did.
+    """
+    runs = [[call["losses"] for call in results.calls(run) if call.get("losses")] for run in records.good_rounds(leg)]
+    runs = [calls for calls in runs if calls]
+    if not runs:
         return None
-    curve = np.mean(curves, axis=0)
+    means = []
+    for calls in zip(*runs):  # the same call of each round
+        common = min(map(len, calls))
+        losses = [[np.nan if loss is None else loss for loss in call[:common]] for call in calls]
+        means.extend(np.mean(np.array(losses, float), axis=0))
+    curve, whole = np.array(means), records.planned_steps(results.typical_run(leg)["work"])
     blocks = np.array_split(np.arange(len(curve)), min(POINTS, len(curve)))
-    x = [epochs * (block.mean() + 1) / len(curve) for block in blocks]
-    return x, [curve[block].mean() for block in blocks]
+    return [(block.mean() + 1) / whole for block in blocks], [curve[block].mean() for block in blocks]
 
 
+@drawn_once
 def samples(rows: list, task: str, name: str) -> Markup | None:
     """Every epoch of every round as a point, by its distance from the leg's own median: the spread that an interval sums up."""
     groups = [(row, [group for group in results.epoch_seconds(row.leg) if group]) for row in rows]
@@ -167,11 +195,12 @@ def samples(rows: list, task: str, name: str) -> Markup | None:
         ranges = "; ".join(
             f"{row.leg['leg']} {words.seconds(min(all_))} to {words.seconds(max(all_))} s" for row, all_ in flat
         )
-        return svg(
-            figure, name, f"{words.task_title(task)}: every {unit} measured", f"Seconds of one {unit}: {ranges}."
-        )
+        title = shortened.every_call(task, [row.leg for row, _ in groups])
+        title = f"{words.task_title(task)}: {title[0].lower()}{title[1:]}"
+        return svg(figure, name, title, f"Seconds of one {unit}: {ranges}.")
 
 
+@drawn_once
 def course(leg: dict, name: str) -> Markup | None:
     """One leg by itself: every sample in seconds and its training loss; None where it has neither."""
     rounds = [group for group in results.epoch_seconds(leg) if group]

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from .. import records
 from . import results, statistics, words
 from .facts import machine_words
 
@@ -214,8 +215,7 @@ def calling(other: Row, python: Row) -> Calling:
     low, high = statistics.ratio_interval(*epochs)
     medians = [statistics.median(groups) for groups in epochs]
     work = results.typical_run(other.leg)["work"]
-    steps = work["samples"] // work["batch"]
-    times, step_ms = medians[0] / medians[1], 1000 * (medians[0] - medians[1]) / steps
+    times, step_ms = medians[0] / medians[1], 1000 * (medians[0] - medians[1]) / records.planned_steps(work)
     return Calling(other, python, times, low, high, step_ms, loss_difference(other.leg, python.leg))
 
 
@@ -261,16 +261,20 @@ def made_of(found: list[Comparison]) -> list[tuple[Comparison, list[Parts]]]:
 
 
 def loss_difference(one: dict, other: dict) -> float | None:
-    """Relative, over the epochs of both legs' typical rounds; see `Calling`. The legs must draw the same dropout masks."""
-    losses = [
-        [loss for phase in results.typical_run(leg)["phases"] for loss in phase.get("losses", [])]
-        for leg in (one, other)
-    ]
-    if None in losses[0] + losses[1]:
-        return None
-    if not losses[0] or len(losses[0]) != len(losses[1]):
+    """Relative, over the steps that both legs' typical rounds did from the same weights; see `Calling`. The legs must draw the same
+    dropout masks. After a call in which one did fewer steps than the other, their weights are no longer the same.
+    """
+    pairs = []
+    calls = [[call.get("losses", []) for call in results.calls(results.typical_run(leg))] for leg in (one, other)]
+    for mine, theirs in zip(*calls):
+        pairs += zip(mine, theirs)
+        if len(mine) != len(theirs):
+            break
+    if not pairs:
         return float("nan")
-    return max(abs(a - b) / (abs(b) or 1) for a, b in zip(*losses))
+    if any(None in pair for pair in pairs):
+        return None
+    return max(abs(a - b) / (abs(b) or 1) for a, b in pairs)
 
 
 def best_of_languages(comparison: Comparison) -> list[Row]:

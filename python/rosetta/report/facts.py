@@ -2,11 +2,14 @@
 
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import config
+from ..frameworks import Leg
 from ..measuring import BUSY_PERCENT
 from . import results, words
+from .kept import group
 
 OLD_JULIA = (1, 10)
 """Julia before this is years old: long-term support since 2024 is 1.10."""
@@ -49,12 +52,12 @@ def flattened(machine: dict, prefix: str = "") -> list[tuple[str, str]]:
 
 def different(legs: list[dict], of) -> list:
     """The different values of `of(run)` over all rounds, in the order of their first appearance."""
-    return list(dict.fromkeys(of(run) for leg in legs for run in leg["rounds"]))
+    return list(dict.fromkeys(of(run) for leg in legs for run in results.runs_of(leg)))
 
 
 def gather(legs: list[dict]) -> dict:
     """The facts of the header and of the last section."""
-    runs = [run for leg in legs for run in leg["rounds"]]
+    runs = [run for leg in legs for run in results.runs_of(leg)]
     of = lambda name: different(legs, lambda run: run["provenance"][name])  # noqa: E731
     return {
         "legs": len(legs),
@@ -70,10 +73,10 @@ def gather(legs: list[dict]) -> dict:
         "profiles": different(legs, lambda run: run["profile"]),
         "devices": different(legs, lambda run: run["device"]),
         "precisions": different(legs, lambda run: run["precision"]),
-        "threads": different(legs, lambda run: run["threads"]),
+        "threads": different([leg for leg in legs if leg["rounds"]] or legs, lambda run: run["threads"]),
         "rounds": rounds_words(legs),
         "machines": different(legs, lambda run: machine_words(run["machine"])),
-        "machine_facts": flattened(runs[-1]["machine"]),
+        "machine_facts": flattened(runs[-1]["machine"]) if runs else [],
         "data": data_statements(legs),
         "when": words.when(run["provenance"]["date"] for run in runs),
         "commits": of("commit"),
@@ -81,7 +84,7 @@ def gather(legs: list[dict]) -> dict:
         "configs": of("config_sha256"),
         "locks": of("lock_sha256"),
         "commands": of("command"),
-        "seconds": sum(run["outer_seconds"] for run in runs),
+        "seconds": sum(run["outer_seconds"] for leg in legs for run in leg["rounds"]),
     }
 
 
@@ -100,13 +103,13 @@ def data_statements(legs: list[dict]) -> list[tuple[str, str, str, str]]:
         dict.fromkeys(
             (words.task_title(leg["task"]), run["data"]["source"], run["data"]["statement"], run["data"]["sha256"])
             for leg in legs
-            for run in leg["rounds"]
+            for run in results.runs_of(leg)
             if results.has_data(run)
         )
     )
 
 
-def banners(legs: list[dict]) -> list[Banner]:
+def banners(legs: list[dict], running: bool = False) -> list[Banner]:
     """What a reader must know first, the gravest on top."""
     checks = (
         synthetic(legs),
@@ -115,7 +118,7 @@ def banners(legs: list[dict]) -> list[Banner]:
         busy(legs),
         implausible(legs),
         toolchain(legs),
-        none_ranked(legs),
+        None if running else none_ranked(legs),
         mixed(legs),
         dirty(legs),
     )
@@ -187,6 +190,7 @@ def implausible(legs):
 
 
 def none_ranked(legs):
+    """Not on a page that is made during a run: its results are still to come."""
     if not any(map(results.is_ranked, legs)):
         return Banner("No result", "No leg both ran and passed the proof. The reasons stand below.")
 
@@ -247,8 +251,25 @@ def for_snakemake(options: list[str]) -> list[str]:
     return [shlex.quote(word) for word in config.for_snakemake(options)]
 
 
+def left_out_words(left_out: Sequence[Leg], legs: list[dict]) -> tuple[str, str]:
+    """What a report leaves out, and the command that adds it; both empty where it has every leg."""
+    if not left_out:
+        return "", ""
+    known = ("core", "more", "historic")
+    groups = sorted(
+        {group(leg) for leg in left_out} - {""}, key=lambda name: (name not in known, (*known, name).index(name))
+    )
+    of = f" of the {'group' if len(groups) == 1 else 'groups'} {words.listed(groups)}" if groups else ""
+    given = results.typical_run(legs[0])["provenance"].get("overrides", []) if legs else []
+    settings = " ".join(for_snakemake([word for word in given if word.partition("=")[0] != "legs"]))
+    command = "make report LEGS=all" + (f" CONFIG={shlex.quote(settings)}" if settings else "")
+    return f"Not in this report: {words.plural(len(left_out), 'leg')}{of}.", command
+
+
 def reproduction(legs: list[dict], page: str) -> list[str]:
     """The commands that make the page again, and one leg alone: the settings that are not the defaults, and the number of threads."""
+    if not legs:
+        return []
     commit = words.short(next(filter(None, different(legs, lambda run: run["provenance"]["commit"])), "COMMIT"))
     run = results.typical_run(legs[0])
     options = [f"{name}={run[name]}" for name in ("profile", "device", "precision", "threads")]

@@ -8,14 +8,16 @@ FAMILIES = ("weights", "logits", "loss", "gradient")
 
 @dataclass
 class Proof:
-    """One leg in one precision. `worst` holds, for each family, the difference that came nearest to its bound or passed it.
+    """One leg in one setting. `worst` holds, for each family, the difference that came nearest to its bound or passed it.
 
     Attributes:
+        setting: the precision, with the batch where the leg was compared at more than one: `fp64, batch 8`.
         verdict: `exact`, `mismatch` or `variant`; where the proof was not brought to its end, the status that says how it ended.
     """
 
     leg: dict
     precision: str
+    setting: str
     worst: dict
     passed: bool
     verdict: str
@@ -36,24 +38,28 @@ def strain(difference: dict) -> float:
 
 
 def proofs(legs: list[dict]) -> list[Proof]:
-    """Every leg and precision that was compared, in the order of the records."""
+    """Every leg in each precision and batch that was compared, in the order of the records."""
     found = []
     for leg in legs:
-        for precision, mine in by_precision(leg).items():
+        for setting, mine in by_setting(leg).items():
             passed = all(difference["passed"] for difference in mine)
-            found.append(Proof(leg, precision, nearest(mine, family), passed, verdict(leg["proof"]["status"], passed)))
+            ended = verdict(leg["proof"]["status"], passed)
+            found.append(Proof(leg, mine[0]["precision"], setting, nearest(mine, family), passed, ended))
     return found
 
 
-def by_precision(leg: dict) -> dict[str, list[dict]]:
-    found = {}
+def by_setting(leg: dict) -> dict[str, list[dict]]:
+    """The differences by precision, and by batch too where the proof has more than one."""
+    found, timed = {}, leg["proof"]["work"]["batch"]
+    batches = {difference.get("batch", timed) for difference in leg["proof"]["differences"]}
     for difference in leg["proof"]["differences"]:
-        found.setdefault(difference["precision"], []).append(difference)
+        batch = f", batch {difference.get('batch', timed)}" if len(batches) > 1 else ""
+        found.setdefault(difference["precision"] + batch, []).append(difference)
     return found
 
 
 def verdict(status: str, passed: bool) -> str:
-    """What a proof says of one precision: one that fails in fp32 is a mismatch there and may be exact in fp64."""
+    """What a proof says of one setting: one that fails in fp32 is a mismatch there and may be exact in fp64."""
     if status in ("ok", "mismatch"):
         return "exact" if passed else "mismatch"
     return status
@@ -70,11 +76,11 @@ def nearest(differences: list[dict], name) -> dict[str, dict]:
 
 
 def quantities(leg: dict) -> dict[str, dict[str, dict]]:
-    """{quantity: {precision: its difference nearest to the bound}} of one leg, for its details."""
+    """{quantity: {setting: its difference nearest to the bound}} of one leg, for its details."""
     found = {}
-    for precision, mine in by_precision(leg).items():
+    for setting, mine in by_setting(leg).items():
         for quantity, difference in nearest(mine, str).items():
-            found.setdefault(quantity, {})[precision] = difference
+            found.setdefault(quantity, {})[setting] = difference
     return found
 
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from .. import records
+from ..records import calls, good_rounds, planned_seconds
 from ..tasks import TASKS
-from . import statistics
+from . import shortened, statistics
 
 COLUMNS = (
     ["leg", "language", "framework", "task", "status", "reason", "proof", "device", "precision", "profile", "data"]
@@ -48,6 +50,7 @@ COLUMNS = (
         "warnings",
     ]
     + ["date", "commit", "dirty", "config_sha256", "lock_sha256"]
+    + ["steps_planned", "steps_timed", "shortened"]
 )
 """The columns of results.csv; docs/report.md explains each of them."""
 
@@ -57,7 +60,8 @@ LANGUAGES = {"python": "Python", "julia": "Julia", "r": "R"}
 def table(legs: list[dict]) -> pd.DataFrame:
     """One row a leg, in the order given, with COLUMNS.
 
-    Seconds are those of the profile's job: its epochs times the median epoch, with the bounds of a 95 % interval.
+    Seconds are those of the profile's job: its epochs times the median epoch, with the bounds of a 95 % interval. Where a time
+    budget cut the calls of train short, an epoch's seconds are calculated from those of its steps.
     """
     return pd.DataFrame([row(leg) for leg in legs], columns=COLUMNS)
 
@@ -81,7 +85,7 @@ def row(leg: dict) -> dict:
         "seconds_high": epochs * high,
         "samples_per_second": whole_batches(work) / epoch if epoch > 0 else math.nan,
         "first_step_seconds": over_rounds(rounds, "first_step"),
-        "accuracy": middle(phase["accuracy"] for run in rounds for phase in run["phases"] if "accuracy" in phase),
+        "accuracy": math.nan if shortened.why(leg) else accuracy(rounds),
         "peak_memory_mb": max(known(run["peak_memory_mb"] for run in rounds), default=math.nan),
         "bridge": run["bridge"],
         "computes": run.get("computes", ""),
@@ -96,7 +100,7 @@ def row(leg: dict) -> dict:
         "warm_up_seconds": over_rounds(rounds, "warm_up"),
         "evaluation_seconds": over_rounds(rounds, "evaluation"),
         "outer_seconds": middle(run["outer_seconds"] for run in rounds),
-        "final_loss": final_loss(rounds),
+        "final_loss": math.nan if shortened.training(leg) else final_loss(rounds),
         "utilisation": kernel_seconds(rounds) / epoch if epoch > 0 else math.nan,
         "cores_used": cores_used(rounds),
         "energy_joules": middle(run.get("energy_joules") for run in rounds),
@@ -109,6 +113,9 @@ def row(leg: dict) -> dict:
         "dirty": bool(provenance["dirty"]),
         "config_sha256": provenance["config_sha256"],
         "lock_sha256": provenance["lock_sha256"],
+        "steps_planned": epochs * records.planned_steps(work),
+        "steps_timed": middle(shortened.counts(leg)),
+        "shortened": shortened.why(leg),
     }
 
 
@@ -127,18 +134,24 @@ def is_ranked(leg: dict) -> bool:
     return leg["status"] == "ok" and proof(leg) == "exact" and statistics.median(epoch_seconds(leg)) > 0
 
 
-def good_rounds(leg: dict) -> list[dict]:
-    return [run for run in leg["rounds"] if run["status"] == "ok"]
+def runs_of(leg: dict) -> list[dict]:
+    """The rounds of a leg; its proof where there is none yet, as on a page that is made during a run."""
+    return leg["rounds"] or [leg["proof"]]
 
 
 def typical_run(leg: dict) -> dict:
     """The run that speaks for the leg's settings: the first good round, else the first, whatever became of it."""
-    return (good_rounds(leg) or leg["rounds"])[0]
+    return (good_rounds(leg) or runs_of(leg))[0]
 
 
 def epoch_seconds(leg: dict) -> list[list[float]]:
-    """Seconds of every epoch, grouped by round."""
-    return [phase_seconds(run, "epoch") for run in good_rounds(leg)]
+    """Seconds of a whole epoch by each timed call, grouped by round. All statistics are made of these."""
+    return [planned_seconds(run) for run in good_rounds(leg)]
+
+
+def raw_calls(run: dict) -> list[dict]:
+    """Each timed call as it was measured: its seconds and its steps."""
+    return [{"seconds": call["seconds"], "steps": records.steps(call, run["work"])} for call in calls(run)]
 
 
 @dataclass
@@ -181,6 +194,10 @@ def over_rounds(rounds: list[dict], name: str) -> float:
     return statistics.median([sums])
 
 
+def accuracy(rounds: list[dict]) -> float:
+    return middle(phase["accuracy"] for run in rounds for phase in run["phases"] if "accuracy" in phase)
+
+
 def final_loss(rounds: list[dict]) -> float:
     """The mean training loss of the last epoch, the median over rounds."""
     means = []
@@ -194,19 +211,17 @@ def final_loss(rounds: list[dict]) -> float:
 def kernel_seconds(rounds: list[dict]) -> float:
     """What the arithmetic of an epoch would take at the speed of a matrix product, the median over rounds.
 
-    The `utilisation` of a record is that of its fastest epoch, by which it is judged.
+    The `utilisation` of a record is that of its fastest call, by which it is judged.
     """
-    return middle(
-        run["utilisation"] * min(phase_seconds(run, "epoch")) for run in rounds if run["utilisation"] is not None
-    )
+    return middle(run["utilisation"] * min(planned_seconds(run)) for run in rounds if run["utilisation"] is not None)
 
 
 def cores_used(rounds: list[dict]) -> float:
-    """Processor seconds of all threads for each second of an epoch, the median over all epochs: 1 where a single thread worked."""
-    epochs = (phase for run in rounds for phase in run["phases"] if phase["phase"] == "epoch")
+    """Processor seconds of all threads for each second of a call, the median over all calls: 1 where a single thread worked."""
     return middle(
         phase["processor_seconds"] / phase["seconds"]
-        for phase in epochs
+        for run in rounds
+        for phase in calls(run)
         if "processor_seconds" in phase and phase["seconds"] > 0
     )
 

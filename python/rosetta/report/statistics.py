@@ -5,6 +5,9 @@ its clocks and its neighbours, so they are not independent: the bootstrap resamp
 (Davison and Hinkley 1997, section 3.8). The interval is the percentile one.
 """
 
+import functools
+import json
+
 import numpy as np
 
 RESAMPLES = 10_000
@@ -24,15 +27,14 @@ def interval(groups: list[list[float]]) -> tuple[float, float]:
     """The 95 % interval of `median(groups)`; NaN, NaN for fewer than two samples, whose spread nobody knows."""
     if count(groups) < 2:
         return NOTHING
-    return bounds(resampled_medians(groups, np.random.default_rng(SEED)))
+    return bounds(resampled(groups, SEED))
 
 
 def ratio_interval(groups: list[list[float]], reference: list[list[float]]) -> tuple[float, float]:
     """The 95 % interval of `median(groups) / median(reference)`, both resampled independently of each other."""
     if count(groups) < 2 or count(reference) < 2:
         return NOTHING
-    one, other = (np.random.default_rng(seed) for seed in np.random.SeedSequence(SEED).spawn(2))
-    return bounds(resampled_medians(groups, one) / resampled_medians(reference, other))
+    return bounds(resampled(groups, SEED, 0) / resampled(reference, SEED, 1))
 
 
 def count(groups: list[list[float]]) -> int:
@@ -42,6 +44,18 @@ def count(groups: list[list[float]]) -> int:
 def bounds(values: np.ndarray) -> tuple[float, float]:
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
+
+
+def resampled(groups: list[list[float]], *seed: int) -> np.ndarray:
+    """The medians of samples that did not change are drawn but once: a leg is compared in several places, and a page made again and again."""
+    return remembered_medians(json.dumps(groups), seed)
+
+
+@functools.lru_cache(maxsize=300)
+def remembered_medians(groups: str, seed: tuple[int, ...]) -> np.ndarray:
+    entropy, *stream = seed
+    random = np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=tuple(stream)))
+    return resampled_medians(json.loads(groups), random)
 
 
 def resampled_medians(groups: list[list[float]], random: np.random.Generator) -> np.ndarray:
