@@ -1,20 +1,30 @@
 # Two commands do everything on a fresh machine: `make report` and `make test`.
 PYTHON ?= python3
+# The legs that run, instead of those in config/config.yaml: make report LEGS="core more", LEGS=all, LEGS='python/pytorch/*'
+LEGS ?=
 # Overrides of config/config.yaml: make report CONFIG="profile=smoke data=synthetic"
 CONFIG ?=
-# Which legs, in place of those of config/config.yaml: make report LEGS="python/pytorch julia"
-LEGS ?=
+# What `make clean` removes: make clean WHAT="reports data". Without it nothing is removed, and what there is is listed.
+WHAT ?=
 BIN := .venv/bin
 
-.PHONY: setup report test locks pictures
+.PHONY: setup report test test-all clean locks pictures
 setup:
 	@$(PYTHON) python/bootstrap.py
 
 report: setup
 	@$(BIN)/rosetta bench $(if $(LEGS),--legs '$(LEGS)') $(foreach word,$(CONFIG),-c '$(word)')
 
+# What protects every change: a quarter of an hour on two cores.
 test: setup
+	$(BIN)/python -m pytest -m "not thorough"
+
+# Every framework, every browser view and the whole proofs besides.
+test-all: setup
 	$(BIN)/python -m pytest
+
+clean: setup
+	@$(BIN)/rosetta clean $(WHAT)
 
 # Takes the README's pictures anew, of the pages that `make report` made; what the browser's tests see lands in reports/screenshots too.
 ENVIRONMENTS := $(or $(ROSETTA_ENVIRONMENTS),.environments)

@@ -1,7 +1,7 @@
 # prepare -> environment -> proof and rounds of each leg -> record -> report
 #
 #   snakemake --cores 1 reports/summary.html            everything of config/config.yaml
-#   snakemake --cores 1 python                          one language: reports/python/summary.html
+#   snakemake --cores 1 python                          its legs in one language: reports/python/summary.html
 #   snakemake --cores 1 reports/records/quick/cpu-fp32/python/numpy/cnn.json
 #   snakemake --cores 1 --config profile=smoke data=synthetic
 import json
@@ -22,7 +22,7 @@ try:
     plan = Plan.of(load(config))
 except ConfigError as error:
     raise WorkflowError(str(error))
-every = Plan.of(plan.settings, ["*"])
+every = Plan.of(plan.settings, ["all"])
 
 # The steps read the settings from a variable and not from their command lines, so that a changed setting reruns only
 # the steps that name it in their params. Snakemake may have been called by its path, its environment not being active.
@@ -72,7 +72,11 @@ def leg_of(wildcards):
 
 
 def records_of(language=None):
-    return [plan.record(leg) for leg in plan.legs if language in (None, leg.framework.language)]
+    legs = [leg for leg in plan.legs if language in (None, leg.framework.language)]
+    if not legs:
+        chosen = " ".join(plan.settings.legs)
+        raise WorkflowError(f"legs: {chosen!r} means no leg of {language}; add --config legs={language} or legs=core/{language}")
+    return [plan.record(leg) for leg in legs]
 
 
 def data_of(task):

@@ -17,11 +17,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell ignores Ctrl-C for what it starts in the background, and every child would inherit that; some tests send it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-CORE = "python/numpy,python/pytorch,julia,r"
+CORE = "python/numpy,python/pytorch,python/keras-tensorflow/rnn,julia/base,r/base"
 """Legs of three languages for the tests of the pipeline itself; tests/test_frameworks.py runs every other one."""
 SMOKE = ("profile=smoke", "data=synthetic", f"legs={CORE}")
-FULL_PROOF = ("profile=quick", "data=synthetic", "threads=1")
+WHOLE_PROOF = ("profile=quick", "data=synthetic", "proof=whole", "threads=1")
 """20 steps at the published batch size, two legs at a time on two cores."""
+THOROUGH = {"ran", "prepared"}
+"""Fixtures that take minutes: `make test` leaves out what needs them, `make test-all` does not."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if THOROUGH & set(item.fixturenames):
+            item.add_marker("thorough")
 
 
 def core() -> list[Leg]:
@@ -96,7 +104,7 @@ def preparation(request, tmp_path_factory):
         return
     workdir = tmp_path_factory.mktemp("proofs")
     with open(workdir / "prepare.log", "w") as log:
-        prepare = command("prepare", config=FULL_PROOF)
+        prepare = command("prepare", config=WHOLE_PROOF)
         process = subprocess.Popen(prepare, env=variables(workdir), stdout=log, stderr=subprocess.STDOUT)
     yield process, workdir
     process.kill()

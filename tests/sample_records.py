@@ -1,5 +1,6 @@
 """Leg records as the harness writes them, for tests of what reads them: nine legs of five frameworks, faults on demand."""
 
+import copy
 import math
 import random
 
@@ -226,6 +227,24 @@ def good(leg: str, rounds: int = 3, seconds: float | None = None, **changes) -> 
     """A leg that ran and passed; `changes` go into every one of its runs."""
     proof = run(leg, "proof", 0, differences=differences(leg), **changes)
     return gathered(proof, [good_round(leg, number, seconds, **changes) for number in range(1, rounds + 1)])
+
+
+def shortened(leg: dict, steps: int, samples: int | None = None, calls: int | None = None) -> dict:
+    """The same leg under a time budget: calls of so many steps, each as long as before, and a part of the test set."""
+    leg = copy.deepcopy(leg)
+    for run in leg["rounds"]:
+        run.update(budget_seconds=5, scoring_seconds=2)
+        whole = run["work"]["samples"] // run["work"]["batch"]
+        epochs = [phase for phase in run["phases"] if phase["phase"] == "epoch"]
+        run["phases"] = [phase for phase in run["phases"] if phase not in epochs[calls:]] if calls else run["phases"]
+        for phase in run["phases"]:
+            if phase["phase"] == "epoch":
+                phase.update(steps=steps, seconds=phase["seconds"] * steps / whole)
+                if "losses" in phase:
+                    phase["losses"] = phase["losses"][:steps]
+            elif phase["phase"] == "evaluation":
+                phase["samples"] = samples or run["work"]["test_samples"]
+    return gathered(leg["proof"], leg["rounds"])
 
 
 def unavailable(leg: str, reason: str) -> dict:

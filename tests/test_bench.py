@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import signal
 import subprocess
 import threading
@@ -469,11 +468,6 @@ def command_line(process: psutil.Process) -> str:
         return ""
 
 
-def test_make_passes_settings_and_legs_on_as_they_are_written(tmp_path):
-    words = ["CONFIG=profile=smoke work.cnn.epochs=8", "LEGS=python/pytorch/* julia", "PYTHON=true"]
-    made = subprocess.run(
-        ["make", "-n", "report", *words], cwd=config.ROOT, capture_output=True, text=True, env=os.environ
-    )
-    assert "bench --legs 'python/pytorch/* julia' -c 'profile=smoke' -c 'work.cnn.epochs=8'" in made.stdout
+def test_settings_reach_snakemake_with_dots_as_mappings():
     given = ["profile=smoke", "work.cnn.epochs=8", "work.rnn.batch=4"]
     assert config.for_snakemake(given) == ["profile=smoke", 'work={"cnn": {"epochs": "8"}, "rnn": {"batch": "4"}}']

@@ -2,15 +2,20 @@
 
 import importlib.metadata
 import importlib.util
+import io
 import json
+import shutil
+import subprocess
 
 import pytest
+import typer
 from conftest import SMOKE, records_of, rosetta
-from rosetta import config, environments
+from rich.console import Console
+from rosetta import cli, config, diagnosis, environments, frameworks, measuring
 from rosetta.frameworks import discover
 from rosetta.plan import Plan
 
-COMMANDS = ("list", "doctor", "prepare", "setup", "new", "run", "verify", "report", "stone")
+COMMANDS = ("list", "doctor", "prepare", "setup", "new", "run", "verify", "report", "stone", "clean")
 
 
 def test_help_has_examples(tmp_path):
@@ -20,12 +25,103 @@ def test_help_has_examples(tmp_path):
         assert f"Example: rosetta {command}" in done.stdout.replace("`", ""), command
 
 
-def test_list_names_every_leg(tmp_path):
-    legs = [leg.name for leg in discover()]
-    done = rosetta("list", workdir=tmp_path)
-    assert all(name in done.stdout for name in legs)
+def test_list_has_a_row_for_each_framework_whole_where_it_is_piped(tmp_path):
+    shown = rosetta("list", workdir=tmp_path, COLUMNS="80").stdout.splitlines()[1:]
+    rows = {line.split()[0]: line for line in shown}
+    assert list(rows) == list(dict.fromkeys(leg.name.rpartition("/")[0] for leg in discover()))
+    for leg in discover():
+        name = leg.name.rpartition("/")[0]
+        words = (leg.framework.title, leg.framework.group, " ".join(leg.framework.tasks), *leg.framework.precisions)
+        assert all(word in rows[name] for word in words)
     rows = json.loads(rosetta("list", "--json", workdir=tmp_path).stdout)
-    assert [row["leg"] for row in rows] == legs
+    assert [row["leg"] for row in rows] == [leg.name for leg in discover()]
+    assert {row["group"] for row in rows} == set(frameworks.GROUPS)
+
+
+def test_list_cuts_no_word_on_a_terminal_of_80_columns(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "out", Console(width=80, file=io.StringIO()))
+    cli.list_legs()
+    shown = cli.out.file.getvalue()
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    for leg in discover():
+        assert f"{leg.framework.language}/{leg.framework.name} " in shown
+        assert all(word in shown for word in (*leg.framework.title.split(), *leg.framework.precisions))
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
+def test_make_hands_the_legs_on_as_they_are():
+    """Quoted, as the shell would otherwise replace a pattern by the files that it matches."""
+
+    def commands(*words):
+        return subprocess.run(
+            ["make", "-n", "report", *words], cwd=config.ROOT, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert "bench --legs 'python/pytorch/*'" in commands("LEGS=python/pytorch/*")
+    both = commands("LEGS=core more", "CONFIG=profile=smoke data=synthetic")
+    assert "bench --legs 'core more' -c 'profile=smoke' -c 'data=synthetic'" in both
+    assert "--legs" not in commands()
+
+
+def leg_state(name, state="ready", reason="", mend=""):
+    return {"leg": name, "group": "core", "state": state, "reason": reason, "mend": mend}
+
+
+def test_doctor_joins_the_tasks_that_are_alike_and_what_the_same_command_mends():
+    old = ("unavailable", "there is no Python 3.6; install it", "as it says, then rosetta setup cntk")
+    rows = diagnosis.together(
+        [
+            leg_state("python/jax/cnn", "not set up", "not made yet", "rosetta setup modern"),
+            leg_state("python/jax/rnn", "not set up", "not made yet", "rosetta setup modern"),
+            leg_state("python/cntk/cnn", *old),
+            leg_state("python/numpy/cnn"),
+            leg_state("python/pytorch/cnn", "not set up", "not made yet", "rosetta setup modern"),
+            leg_state("r/torch/cnn"),
+            leg_state("r/torch/rnn", "unsupported", "no rnn"),
+        ]
+    )
+    assert [row.name for row in rows] == [
+        *("python/numpy", "r/torch/cnn"),
+        *("python/jax", "python/pytorch"),
+        *("python/cntk", "r/torch/rnn"),
+    ]
+
+
+def test_doctor_says_a_reason_once_and_cuts_nothing_in_80_columns():
+    reason = "a driver of CUDA 13 is needed, " + "and this is a long story " * 5
+    names = ("python/keras-tensorflow", "julia/flux-gru")
+    legs = [leg_state(f"{name}/{task}", "unavailable", reason) for name in names for task in ("cnn", "rnn")]
+    machine = {"processor": "a processor", "threads": 2, "memory_gib": 8, "system": "Linux", "gpus": []}
+    found = {"machine": machine, "threads": 2, "blas": [], "other_load_percent": 0, "environments": {}, "legs": legs}
+    console = Console(width=80, file=io.StringIO())
+    diagnosis.show(found, console)
+    shown = console.file.getvalue()
+    assert "…" not in shown
+    assert shown.count("a driver of CUDA 13") == 1
+    for name in names:
+        assert f"{name} " in shown
+    assert shown.count("see (1)") == 2
+
+
+def test_setup_without_a_name_makes_what_the_configured_legs_need(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ROSETTA_WORKDIR", str(tmp_path))
+    made = []
+    monkeypatch.setattr(
+        measuring, "provide", lambda plan, name, say: made.append(name) or {"status": "ready", "reason": ""}
+    )
+    for names, legs, wanted in (
+        (None, "core/python", ["modern", "mxnet", "numpy", "tensorflow"]),
+        (None, "core more", ["julia", "knet", "modern", "more", "mxnet", "numpy", "r", "rkeras", "rmxnet", "rtorch", "tensorflow"]),
+        (["chainer"], "core", ["chainer"]),
+    ):  # fmt: skip
+        with pytest.raises(typer.Exit) as ended:
+            cli.setup(names, [f"legs={legs}"])
+        assert ended.value.exit_code == 0
+        assert made == wanted
+        made.clear()
 
 
 def test_doctor_says_how_to_mend_what_is_missing(tmp_path):
@@ -95,7 +191,10 @@ def test_a_device_that_a_framework_lacks_is_said(tmp_path):
         (["run", "python/nmupy/cnn"], (), "python/nmupy/cnn"),
         (["verify", "fortran"], (), "fortran"),
         (["prepare", "gan"], (), "cnn, rnn, resnet50"),
-        (["setup", "tensorflo"], (), "tensorflo"),
+        (["setup", "tensorflo"], (), "did you mean tensorflow?"),
+        (["clean", "report"], (), "did you mean reports?"),
+        (["run", "moer"], (), "did you mean more?"),
+        (["setup"], ("legs=moer",), "did you mean more?"),
         (["run", "python/numpy/cnn"], ("profile=quik",), "quik"),
         (["run", "python/numpy/cnn"], ("profile",), "KEY=VALUE"),
     ],

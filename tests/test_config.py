@@ -3,8 +3,8 @@
 import shlex
 
 import pytest
-from rosetta import config
-from rosetta.frameworks import discover, select
+from rosetta import config, frameworks
+from rosetta.frameworks import GROUPS, discover, select
 from tests_support import message_of
 
 
@@ -64,16 +64,67 @@ def test_what_snakemake_hands_down_in_a_mapping_has_its_type():
     assert (settings.legs, settings.accept_other_checksum) == (("*/cnn",), True)
 
 
-def test_unknown_leg_lists_the_known_ones():
-    message = message_of(config.ConfigError, select, ["python/pytorhc/cnn"])
-    assert "python/pytorhc/cnn" in message
-    assert "python/pytorch/cnn" in message
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("python/pytorhc/cnn", "did you mean python/pytorch/cnn?"),
+        ("moer", "did you mean more?"),
+        ("core/julai", "did you mean core/julia?"),
+        ("jax", "did you mean python/jax?"),
+        ("fortran", "'fortran'."),
+        ("historic/julia", "'historic/julia'"),
+    ],
+)
+def test_a_word_that_means_no_leg_is_answered_in_one_line(word, meant):
+    message = message_of(config.ConfigError, select, ["core", word])
+    assert repr(word) in message
+    assert meant in message
+    assert "The groups are core, more and historic; `rosetta list` shows all legs" in message
+    assert len(message) < 200
+    assert "\n" not in message
 
 
-def test_patterns_select_legs():
+def names(*words: str) -> set[str]:
+    return {leg.name for leg in select(words)}
+
+
+def test_patterns_select_legs_of_all_groups():
     assert [leg.name for leg in select(["r"])] == [leg.name for leg in discover() if leg.framework.language == "r"]
     assert {leg.task.name for leg in select(["*/cnn"])} == {"cnn"}
     assert [leg.name for leg in select(["python/numpy/rnn"])] == ["python/numpy/rnn"]
+    assert names("python/*/cnn") >= {"python/pytorch/cnn", "python/paddle/cnn", "python/chainer/cnn"}
+    assert names("all") == names("*") == {leg.name for leg in discover()}
+
+
+def test_a_group_means_its_legs_and_with_a_language_those_in_both():
+    def frameworks(*words):
+        return {name.rpartition("/")[0] for name in names(*words)}
+
+    python = "numpy pytorch tensorflow keras-tensorflow jax mxnet-gluon"
+    assert frameworks("core/python") == {f"python/{name}" for name in python.split()}
+    assert frameworks("core/julia") == {"julia/base", "julia/flux", "julia/knet"}
+    assert frameworks("core/r") == {"r/base", "r/keras", "r/mxnet"}
+    assert names("core") == names("core/python", "core/julia", "core/r")
+    assert frameworks("historic") == {f"python/{name}" for name in ("chainer", "cntk", "caffe2", "theano", "lasagne")}
+    assert sum(len(names(group)) for group in GROUPS) == len(discover())
+    assert names("core", "more", "historic") == names("all")
+
+
+def test_the_legs_of_a_text_are_parted_by_blanks_and_commas():
+    assert config.load({}).legs == ("core",)
+    assert config.load({"legs": "core more"}).legs == ("core", "more")
+    assert config.load({"legs": "core/python, julia,*/cnn"}).legs == ("core/python", "julia", "*/cnn")
+    assert "legs" in message_of(config.ConfigError, config.load, {"legs": " "})
+
+
+def test_a_framework_belongs_to_a_group(tmp_path, monkeypatch):
+    monkeypatch.setattr(frameworks, "ROOT", tmp_path)
+    path = tmp_path / "framework.toml"
+    whole = (config.ROOT / "python/frameworks/numpy/framework.toml").read_text()
+    path.write_text(whole.replace('group = "core"\n', ""))
+    assert "framework.toml: missing: group" in message_of(config.ConfigError, frameworks.read, path)
+    path.write_text(whole.replace('group = "core"', 'group = "old"'))
+    assert "group: 'old' is not one of core, more, historic" in message_of(config.ConfigError, frameworks.read, path)
 
 
 def test_a_leg_is_run_anew_for_what_it_stands_on_and_nothing_else():

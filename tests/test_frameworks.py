@@ -1,4 +1,4 @@
-"""Every Python framework: proven, timed, and obedient. One pipeline run with one thread and small batches that many tests look at."""
+"""Every framework: proven, timed, and obedient. One pipeline run with one thread and small batches that many tests look at."""
 
 import json
 import subprocess
@@ -10,10 +10,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import CORE, records_of, required, rosetta, snakemake, variables
-from rosetta import config, isolation, records
+from rosetta import config, environments, isolation, records
 from rosetta.frameworks import discover, select, unreachable
+from rosetta.report.comparisons import SAME_LIBRARY
 
-SETTINGS = ("profile=smoke", "data=synthetic", "legs=python", "threads=1", "rounds=1")
+OTHERS = select(["julia/flux*", "julia/lux", "julia/knet", "r/keras", "r/mxnet", "r/torch"])
+"""Legs of Julia and R that drive a library; tests/test_pipeline.py runs those without one."""
+SETTINGS = (
+    *("profile=smoke", "data=synthetic", "threads=1", "rounds=1"),
+    "legs=" + ",".join(["python", *(leg.name for leg in OTHERS)]),
+)
 RECORDS = Path("reports/records/smoke/cpu-fp32")
 PYTHON = [leg for leg in discover() if leg.framework.language == "python"]
 LIVING = [leg for leg in PYTHON if not leg.framework.retired]
@@ -26,10 +32,10 @@ CHILDREN = 0.25
 
 @pytest.fixture(scope="session")
 def ran(tmp_path_factory) -> Path:
-    """A folder in which `snakemake python` has run all Python frameworks once."""
+    """A folder in which the pipeline has run all frameworks once."""
     workdir = tmp_path_factory.mktemp("frameworks")
     # Two proofs of one thread each at a time; what is timed is alone in any case.
-    done = snakemake("python", workdir=workdir, config=SETTINGS, timeout=4000, cores=2)
+    done = snakemake("reports/summary.html", workdir=workdir, config=SETTINGS, timeout=4000, cores=2)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return workdir
 
@@ -44,19 +50,22 @@ def made_for(ran: Path, leg) -> dict:
 
 
 def excused(ran: Path, leg) -> str:
-    """Why a leg's environment cannot be had on this machine; where ROSETTA_REQUIRE names it, that is no excuse."""
-    return "" if required(leg.framework.environment) else made_for(ran, leg)["reason"]
+    """Why a leg's environment cannot be made on this machine; where ROSETTA_REQUIRE names it, that is no excuse."""
+    made = made_for(ran, leg)
+    return ("" if required(leg.framework.environment) else made["reason"]) or environments.lacking(leg, made)
 
 
 def test_every_row_is_there(ran):
-    table = pd.read_csv(ran / "reports/python/results.csv").set_index("leg")
-    assert sorted(table.index) == sorted(leg.name for leg in PYTHON)
+    table = pd.read_csv(ran / "reports/results.csv").set_index("leg")
+    assert sorted(table.index) == sorted(leg.name for leg in [*PYTHON, *OTHERS])
     assert table.reason[table.status != "ok"].notna().all()
 
 
-@pytest.mark.parametrize("leg", LIVING, ids=lambda leg: leg.name)
+@pytest.mark.parametrize("leg", [*LIVING, *OTHERS], ids=lambda leg: leg.name)
 def test_leg_is_proven_and_timed(leg, ran):
     found = record(ran, leg.name)
+    if leg.framework.variant and found["status"] == "variant":
+        return
     reason = excused(ran, leg)
     if reason:
         assert (found["status"], found["reason"]) == ("unavailable", reason)
@@ -73,7 +82,21 @@ def test_leg_is_proven_and_timed(leg, ran):
     assert "fp64" in wanted or leg.framework.unsupported["fp64"]
     epochs = [phase for phase in found["rounds"][0]["phases"] if phase["phase"] == "epoch"]
     assert epochs[0]["seconds"] > 0
-    assert set(leg.framework.libraries) <= set(found["rounds"][0]["versions"])
+    if leg in LIVING:
+        assert set(leg.framework.libraries) <= set(found["rounds"][0]["versions"])
+
+
+@pytest.mark.parametrize(("name", "twin"), SAME_LIBRARY.items())
+def test_a_library_computes_the_same_from_r_and_from_python(name, twin, ran):
+    """Not close but equal, digit by digit: every step's loss, with the dropout of the cnn, too."""
+    for leg in select([f"{name}/cnn", f"{name}/rnn"]):
+        if reason := excused(ran, leg):
+            pytest.skip(reason)
+        pair = [record(ran, leg.name), record(ran, f"{twin}/{leg.task.name}")]
+        from_r, from_python = ([phase.get("losses") for phase in it["rounds"][0]["phases"]] for it in pair)
+        assert any(from_python)
+        assert from_r == from_python
+        assert pair[0]["proof"]["as_shipped"] == pair[1]["proof"]["as_shipped"], "a literal port is as far off from R"
 
 
 @pytest.mark.parametrize("leg", LIVING, ids=lambda leg: leg.name)
@@ -130,7 +153,7 @@ def test_current_takes_whatever_library_is_importable(ran, tmp_path):
     version, packages = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.split()
     if version != sysconfig.get_python_version():
         pytest.skip(f"its packages are for Python {version}, the interpreter at hand is {sys.version.split()[0]}")
-    names = [leg.name, "python/keras-jax/rnn"]
+    names = [leg.name, "python/jax/rnn"]
     settings = ("profile=smoke", "data=synthetic", "threads=1", "rounds=1", "deployment=current")
     done = rosetta("run", *names, workdir=tmp_path, config=settings, PYTHONPATH=packages)
     assert done.returncode == 0, done.stdout + done.stderr

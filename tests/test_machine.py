@@ -67,6 +67,15 @@ def test_utilisation_is_arithmetic_over_time_over_the_ceiling():
     assert (found["status"], found["utilisation"]) == ("ok", pytest.approx(0.2))
 
 
+def test_a_call_that_was_cut_short_is_judged_by_the_steps_that_it_ran():
+    """Of 8 planned steps 2 in a second: twice the arithmetic of one step, and as plausible as 8 in four seconds."""
+    found = record("cuda", ceiling=10 * arithmetic())
+    found["work"]["samples"] = 8 * 64
+    found["phases"][0]["steps"] = 2
+    measuring.implausible(found, LEG)
+    assert (found["status"], found["utilisation"]) == ("ok", pytest.approx(0.2))
+
+
 def test_without_a_ceiling_utilisation_stays_empty():
     found = record("cuda", ceiling=None)
     measuring.implausible(found, LEG)

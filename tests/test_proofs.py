@@ -1,13 +1,44 @@
-"""The whole proof, 20 steps at the published batch size, for legs of three languages; tests/test_frameworks.py proves all others."""
+"""The small proof of three languages, as the profile quick makes it, and the whole one: 20 steps at the published batch size.
+
+tests/test_frameworks.py proves every other leg.
+"""
 
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
-from conftest import FULL_PROOF, core, records_of, required, rosetta
-from rosetta import config, environments
-from rosetta.frameworks import discover
+from conftest import WHOLE_PROOF, records_of, required, rosetta
+from rosetta import cli, config, environments
+from rosetta.frameworks import select
+
+SMALL_PROOF = ("profile=quick", "data=synthetic")
+WHOLE = select(["python/numpy", "python/pytorch", "julia", "r"])
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    """A folder with the small proofs of one network without a framework in three languages."""
+    workdir = tmp_path_factory.mktemp("small")
+    done = rosetta("verify", "*/numpy/rnn", "*/base/rnn", workdir=workdir, config=SMALL_PROOF)
+    assert done.returncode in (0, 3), done.stdout + done.stderr
+    return workdir
+
+
+@pytest.mark.parametrize("name", ["python/numpy/rnn", "julia/base/rnn", "r/base/rnn"])
+def test_the_small_proof_compares_float64_at_batch_8_and_the_timed_batch_in_the_asked_precision(name, small):
+    proof = json.loads((records_of(small, SMALL_PROOF) / name / "proof.json").read_text())
+    if proof["status"] == "unavailable" and not required(name.split("/")[0]):
+        pytest.skip(proof["reason"])
+    assert (proof["status"], proof["threads"]) == ("ok", 1), proof["reason"]
+    asked = proof["computes"]
+    steps = {key: set() for key in (("fp64", 8), (asked, 64))}
+    for found in proof["differences"]:
+        steps[found["precision"], found["batch"]].add((found["quantity"].split(" of ")[0], found["step"]))
+    assert {("logits", 20), ("loss", 20), ("gradient", 1)} <= steps["fp64", 8]
+    assert {("logits", 0), ("logits", 1), ("loss", 1), ("gradient", 1)} <= steps[asked, 64]
+    assert max(step for _, step in steps[asked, 64]) == 1
 
 
 @pytest.fixture(scope="session")
@@ -15,14 +46,14 @@ def verified(prepared, request) -> dict:
     """{leg's name: its proof to come} of the legs that are asked for; two at a time."""
     names = [item.callspec.params["leg"].name for item in request.session.items if "verified" in item.fixturenames]
     with ThreadPoolExecutor(2) as pool:
-        yield {n: pool.submit(rosetta, "verify", n, workdir=prepared, config=FULL_PROOF, timeout=900) for n in names}
+        yield {n: pool.submit(rosetta, "verify", n, workdir=prepared, config=WHOLE_PROOF, timeout=900) for n in names}
         pool.shutdown(cancel_futures=True)
 
 
-@pytest.mark.parametrize("leg", core(), ids=lambda leg: leg.name)
+@pytest.mark.parametrize("leg", WHOLE, ids=lambda leg: leg.name)
 def test_leg_is_proven(leg, prepared, verified):
     done = verified[leg.name].result()
-    path = records_of(prepared, FULL_PROOF) / leg.name / "proof.json"
+    path = records_of(prepared, WHOLE_PROOF) / leg.name / "proof.json"
     proof = json.loads(path.read_text())
     if proof["status"] == "unavailable":
         assert done.returncode == 3
@@ -43,12 +74,12 @@ def test_leg_is_proven(leg, prepared, verified):
     assert all(difference <= 1e-9 for difference in decisive)
 
 
-def test_a_wrong_network_is_a_mismatch(prepared, tmp_path):
+def test_a_wrong_network_is_a_mismatch(small, tmp_path):
     """The proof can fail: the same leg with one gate of the GRU swapped is caught and named."""
     from rosetta.measuring import prove
     from rosetta.plan import Plan
 
-    source = next(leg for leg in discover() if leg.name == "python/numpy/rnn")
+    (source,) = select(["python/numpy/rnn"])
     wrong = tmp_path / "numpy"
     shutil.copytree(source.file.parent, wrong)
     text = (wrong / "rnn.py").read_text()
@@ -60,9 +91,9 @@ def test_a_wrong_network_is_a_mismatch(prepared, tmp_path):
     class WrongLeg(type(source)):
         file = property(lambda self: wrong / "rnn.py")
 
-    plan = Plan.of(config.load({"profile": "quick", "data": "synthetic", "legs": ["python/numpy/rnn"]}))
+    plan = Plan.of(cli.settings([*SMALL_PROOF, "legs=python/numpy/rnn"]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(prepared)
+        patch.chdir(small)
         record = prove(plan, WrongLeg(source.framework, source.task))
     assert record["status"] == "mismatch"
     assert "fp64" in record["reason"]

@@ -1,8 +1,10 @@
 """What a reader of the report relies on."""
 
 import copy
+import io
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -13,8 +15,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import sample_records as sample
-from rosetta import records, report
-from rosetta.report import charts, comparisons, facts, page, proofs, published, results, statistics, stone, words
+from rich.console import Console
+from rosetta import cli, config, measuring, records, report
+from rosetta.frameworks import select
+from rosetta.plan import Plan
+from rosetta.report import charts, comparisons, facts, kept, page, proofs, published, results, statistics, stone, words
+from rosetta.report.progress import Progress
 
 HOSTILE = "lua/torch7/cnn"
 VOID = {"meta", "br", "link", "img", "hr", "input"}
@@ -400,6 +406,353 @@ def test_the_best_of_each_language_is_named():
     assert math.isnan(best[0].low), "the fastest is not compared with itself"
 
 
+# Legs that a time budget cut short
+
+
+def numbers(row: dict) -> list[float]:
+    names = (
+        "seconds_median",
+        "seconds_low",
+        "seconds_high",
+        "samples_per_second",
+        "utilisation",
+        "seconds_full_estimate",
+    )
+    return [row[name] for name in names]
+
+
+def test_a_leg_timed_on_a_part_of_its_steps_has_the_numbers_of_the_planned_work():
+    """Steps of the same length: 2 of 10 in each call tell the same as whole epochs."""
+    whole = sample.good("python/numpy/cnn")
+    cut = sample.shortened(whole, steps=2)
+    assert numbers(results.row(cut)) == pytest.approx(numbers(results.row(whole)))
+    row = results.row(cut)
+    assert (row["steps_planned"], row["steps_timed"]) == (30, 6)
+    assert row["shortened"] == "timed on 6 of 30 steps, within budget_seconds=5"
+
+
+def test_seconds_are_the_median_over_calls_of_seconds_for_each_step():
+    """10 steps an epoch, 2 epochs: calls of 1, 2 and 4 s for 2, 2 and 5 steps are 5, 10 and 8 s an epoch."""
+    leg = with_epochs("python/numpy/cnn", [[1.0, 2.0, 4.0]])
+    for call, steps in zip(records.calls(leg["rounds"][0]), (2, 2, 5)):
+        call["steps"] = steps
+    leg["rounds"][0]["work"]["epochs"] = 2
+    row = results.row(leg)
+    assert row["seconds_median"] == pytest.approx(2 * 8.0)
+    assert row["samples_per_second"] == pytest.approx(640 / 8.0)
+    assert results.epoch_seconds(leg) == [pytest.approx([5.0, 10.0, 8.0])]
+
+
+def test_a_budget_that_all_planned_steps_fit_into_cuts_nothing_short(tmp_path):
+    leg = sample.shortened(sample.good("python/numpy/cnn"), steps=10)
+    row = results.row(leg)
+    assert (row["shortened"], row["steps_planned"], row["steps_timed"]) == ("", 30, 30)
+    assert row["accuracy"] > 0
+    assert row["final_loss"] > 0
+    html, markdown = written([leg], tmp_path)
+    for text in (html, markdown):
+        assert "calculated from a part of the steps" not in text
+
+
+def test_what_a_part_of_the_work_cannot_tell_is_empty_with_the_reason():
+    """A part of the test set leaves the training whole; the seconds of scoring stay those that were measured."""
+    whole = sample.good("python/numpy/cnn")
+    trained, scored = sample.shortened(whole, steps=2), sample.shortened(whole, steps=10, samples=128)
+    for leg, loss in ((trained, False), (scored, True)):
+        row = results.row(leg)
+        assert math.isnan(row["accuracy"])
+        assert math.isnan(row["final_loss"]) != loss
+        assert row["evaluation_seconds"] == results.row(whole)["evaluation_seconds"]
+    assert results.row(scored)["shortened"] == "scored on 128 of 640 test samples, within scoring_seconds=2"
+
+
+def test_rounds_that_timed_different_numbers_of_steps_say_so():
+    few, many = (sample.shortened(sample.good("r/base/rnn"), steps) for steps in (4, 6))
+    leg = sample.gathered(few["proof"], [few["rounds"][0], many["rounds"][1], many["rounds"][2]])
+    row = results.row(leg)
+    assert (row["steps_timed"], row["shortened"]) == (18, "timed on 12 to 18 of 60 steps, within budget_seconds=5")
+
+
+def test_legs_timed_on_a_part_stand_among_the_others_with_a_sign(tmp_path):
+    legs = [
+        sample.shortened(sample.good("python/numpy/cnn"), steps=2, samples=128),
+        sample.good("python/pytorch/cnn"),
+        sample.good("r/base/cnn"),
+        sample.shortened(sample.good("r/base/rnn"), steps=4, calls=2),
+    ]
+    assert ranking(legs)[0] == ["python/pytorch/cnn", "python/numpy/cnn", "r/base/cnn"]
+    html, markdown = written(legs, tmp_path)
+    why = "timed on 6 of 30 steps, within budget_seconds=5"
+    grid = html.partition('<table class="grid">')[2].partition("</table>")[0]
+    table = html.partition('<table class="ranking">')[2].partition("</table>")[0]
+    best = html.partition("<b>The best of each language</b>")[2].partition("</table>")[0]
+    for part, signs in ((grid, 2), (table, 1), (best, 0)):
+        assert part.count('<span class="calculated"') == signs
+    assert (
+        f'17.9</b><span class="calculated" title="{why}; scored on 128 of 640 test samples, within scoring_seconds=2">*'
+        in table
+    )
+    assert f'title="no accuracy: {why}; scored' in table
+    text = Page(html).all("body")[0]["text"]
+    sentence = "* The time is calculated from a part of the steps, within budget_seconds=5: "
+    assert f"{sentence}CNN on CIFAR-10 from 6 of 30 steps, GRU on IMDB from 8 of 60 steps." in text
+    assert f"{sentence}python/numpy from 6 of 30 steps. Such legs have no accuracy." in text
+    assert "| 17.9\\* |" in markdown
+    assert words.markdown(f"{sentence}python/numpy from 6 of 30 steps.") in markdown
+
+
+def test_the_best_of_each_language_carries_the_sign(tmp_path):
+    legs = [sample.shortened(sample.good("python/numpy/cnn"), steps=2), sample.good("r/base/cnn")]
+    html, markdown = written(legs, tmp_path)
+    best = html.partition("<b>The best of each language</b>")[2]
+    assert best.partition("</table>")[0].count('<span class="calculated"') == 1
+    assert "CNN on CIFAR-10 from 6 of 30 steps" in best.partition("<caption>")[0]
+    part = markdown.partition("## The best of each language")[2].partition("\n## ")[0]
+    assert "| 17.9\\* |" in part
+    assert "from 6 of 30 steps" in part
+
+
+def test_details_of_a_shortened_leg_show_the_raw_seconds_and_the_steps_of_each_call(tmp_path):
+    leg = with_epochs("python/numpy/cnn", [[1.25, 1.5]])
+    for call in records.calls(leg["rounds"][0]):
+        call["steps"] = 4
+    leg["rounds"][0]["budget_seconds"] = 5
+    html, _ = written([leg], tmp_path)
+    details = html.partition('id="leg-python-numpy-cnn-quick-cpu-fp32"')[2].partition("</details>")[0]
+    assert "1.25 (4 steps), 1.50 (4 steps)" in details
+    assert "<dt>Shortened</dt><dd>Timed on 8 of 20 steps, within budget_seconds=5." in details
+    assert "Test accuracy and final loss are empty" in details
+    assert "6 epochs 2.75 s" in details, "where one process's time went stays as it was measured"
+    (found,) = json.loads((tmp_path / "results.json").read_text())["legs"]
+    assert found["calls"] == [[{"seconds": 1.25, "steps": 4}, {"seconds": 1.5, "steps": 4}]]
+    assert found["epochs_seconds"] == [[3.125, 3.75]]
+
+
+def test_a_shortened_leg_s_loss_ends_where_its_steps_end():
+    """3 calls of 2 of 10 steps are 0.6 epochs."""
+    x, y = charts.loss_curve(sample.shortened(sample.good("python/numpy/cnn"), steps=2))
+    assert x == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    assert len(y) == 6
+
+
+def test_the_loss_of_rounds_with_different_steps_is_that_of_the_steps_they_share():
+    few, many = (sample.shortened(sample.good("python/numpy/cnn"), *numbers) for numbers in ((2, None, 2), (3,)))
+    leg = sample.gathered(few["proof"], [few["rounds"][0], many["rounds"][1]])
+    x, y = charts.loss_curve(leg)
+    assert x == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    first, second = (records.calls(run)[1]["losses"][0] for run in leg["rounds"])
+    assert y[2] == pytest.approx((first + second) / 2)
+
+
+def test_losses_of_two_legs_are_compared_as_long_as_they_did_the_same_steps():
+    """After a call of 2 steps beside one of 3, the weights are no longer the same."""
+    python, r = sample.good("python/mxnet-gluon/rnn"), sample.good("r/mxnet/rnn")
+    for leg in (python, r):
+        edit_phases(leg, lambda phase: phase.update(losses=[1.0 for _ in phase.get("losses", [])]))
+    few, many = sample.shortened(r, steps=2), sample.shortened(python, steps=3)
+    records.calls(many["rounds"][0])[0]["losses"][2] = 9.0
+    records.calls(many["rounds"][0])[1]["losses"][0] = 9.0
+    assert comparisons.loss_difference(few, many) == 0
+    records.calls(few["rounds"][0])[0]["losses"][1] = 1.5
+    assert comparisons.loss_difference(few, many) == 0.5
+
+
+def test_the_command_line_shows_the_epoch_of_the_planned_work(monkeypatch):
+    text = io.StringIO()
+    monkeypatch.setattr(cli, "out", Console(file=text, width=200))
+    leg = with_epochs("python/numpy/cnn", [[1.0, 1.0]])
+    for call in records.calls(leg["rounds"][0]):
+        call["steps"] = 4
+    assert cli.show([leg]) == 0
+    assert "2.500*" in text.getvalue()
+    assert "from 8 of 20 steps" in text.getvalue()
+
+
+# A page while the pipeline runs
+
+
+NAMES = ("python/numpy/cnn", "python/numpy/rnn", "python/pytorch/cnn", "julia/flux/cnn", "r/base/cnn")
+
+
+def cells_of(html: str) -> list[str]:
+    """The texts of the overview's cells, with what only a screen reader gets."""
+    grid = html.partition('<table class="grid">')[2].partition("</table>")[0]
+    return [re.sub(r"<[^>]+>", "", cell) for cell in re.findall(r"<td>(.*?)</td>", grid)]
+
+
+def running(progress: Progress, legs: list[dict], folder: Path) -> str:
+    path = report.write_running(progress, legs, folder)
+    assert [it.name for it in folder.iterdir()] == [path.name] == ["summary.html"]
+    assert path.stat().st_mtime == 1, "older than every record: Snakemake makes the final page in any case"
+    html = path.read_text()
+    Page(html)
+    assert "http-equiv" not in html
+    return html
+
+
+def test_the_page_stands_before_anything_was_proven(tmp_path):
+    html = running(Progress("running: 0 of 5 timed", dict.fromkeys(NAMES, "waiting")), [], tmp_path)
+    assert "Running: 0 of 5 timed. This page is made anew as legs finish; reload it." in html
+    assert [cell for cell in cells_of(html) if cell != "no leg"] == ["·waiting"] * 5
+    assert "The stone" in html
+    assert "No result" not in html
+    assert "What is missing" not in html
+
+
+def test_each_state_is_a_sign_and_a_word(tmp_path):
+    states = dict(
+        zip(NAMES, ("timed", "running", "proven", "unavailable: Flux needs Julia 1.10", "failed: no <memory>"))
+    )
+    timed = sample.good("python/numpy/cnn")
+    html = running(Progress("running: 1 of 5 timed", states), [timed], tmp_path)
+    cells = [cell for cell in cells_of(html) if cell != "no leg"]
+    assert cells[0].startswith("✓timed ≡, proof: exact 17.9 s")
+    assert cells[1:] == ["▸running", "≡proven", "○unavailable", "✕failed"]
+    missing = html.partition('<h2 id="missing">')[2].partition("</section>")[0]
+    assert "Flux needs Julia 1.10" in missing
+    assert "no &lt;memory&gt;" in missing
+    assert "python/numpy/rnn" not in missing
+
+
+def test_legs_with_some_of_their_rounds_and_with_a_proof_alone_are_shown(tmp_path):
+    whole = sample.good("python/pytorch/cnn")
+    some = sample.good("python/numpy/cnn", rounds=1)
+    proven = records.gather(sample.good("r/base/cnn")["proof"], [])
+    states = {"python/pytorch/cnn": "timed", "python/numpy/cnn": "running", "r/base/cnn": "proven"}
+    html = running(Progress("running", states), [whole, some, proven], tmp_path)
+    ranked = html.partition('<tbody class="ranked">')[2].partition("</tbody>")[0]
+    assert re.findall(r'scope="row"><a [^>]*>([^<]*)', ranked) == ["pytorch", "numpy"]
+    assert "r/base/cnn" in html.partition('<h2 id="proof">')[2].partition("</section>")[0]
+    missing = html.partition('<h2 id="missing">')[2].partition("</section>")[0]
+    assert "r/base/cnn" not in missing
+
+
+def test_a_run_that_stopped_asks_nobody_to_reload(tmp_path):
+    html = running(Progress("stopped: 1 of 5 timed; the next run goes on from here", {}), [], tmp_path)
+    assert "Stopped: 1 of 5 timed; the next run goes on from here." in html
+    assert "reload" not in html
+
+
+def test_what_did_not_change_is_not_drawn_again(tmp_path, monkeypatch):
+    legs = [sample.good("python/numpy/cnn"), sample.good("r/base/rnn")]
+    progress = Progress("running", {leg["leg"]: "timed" for leg in legs})
+    running(progress, legs, tmp_path)
+    drawn = []
+    svg = charts.svg
+    monkeypatch.setattr(charts, "svg", lambda figure, name, *texts: drawn.append(name) or svg(figure, name, *texts))
+    running(progress, legs, tmp_path)
+    assert drawn == []
+    running(progress, [legs[0], sample.good("r/base/rnn", seconds=2.0)], tmp_path)
+    assert sorted(drawn) == ["losses2", "samples2"]
+
+
+def test_the_finished_page_says_nothing_of_a_run(tmp_path):
+    html, markdown = written([sample.good("python/numpy/cnn")], tmp_path)
+    for text in (html, markdown):
+        assert "reload it" not in text
+        assert "▸" not in text
+
+
+# What is shown and what is left out
+
+
+def test_what_was_left_out_is_said_with_the_command_that_adds_it(tmp_path):
+    left_out = select(["python/paddle", "python/caffe2"])
+    report.write([sample.good("python/numpy/cnn")], tmp_path, left_out=left_out)
+    sentence = f"Not in this report: {len(left_out)} legs of the groups more and historic."
+    assert f"<p>{sentence} <code>make report LEGS=all</code> adds them.</p>" in (tmp_path / "summary.html").read_text()
+    assert f"{sentence} `make report LEGS=all` adds them." in (tmp_path / "summary.md").read_text()
+    assert facts.left_out_words(left_out[:1], [])[0] == "Not in this report: 1 leg of the group historic."
+
+
+def test_the_command_that_adds_legs_keeps_the_settings():
+    given = {"overrides": ["data=synthetic", "legs=core", "profile=smoke"]}
+    leg = edit(sample.good("python/numpy/cnn"), lambda run: run["provenance"].update(given))
+    _, command = facts.left_out_words(select(["python/paddle/cnn"]), [leg])
+    assert command == "make report LEGS=all CONFIG='data=synthetic profile=smoke'"
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """A plan that asks for NumPy alone, and PyTorch's record of an earlier run under the same settings."""
+    monkeypatch.chdir(tmp_path)
+    plan = Plan.of(config.load({"profile": "smoke", "data": "synthetic", "rounds": 2}), ["python/numpy/cnn"])
+    (leg,) = select(["python/pytorch/cnn"])
+
+    def make(rounds: int = 2, step_sha256: str = "") -> Path:
+        record = sample.good(leg.name, rounds=rounds, profile="smoke")
+        for run in (record["proof"], *record["rounds"]):
+            run["provenance"]["step_sha256"] = step_sha256 or measuring.step_sha256(plan, leg, run["round"])
+            records.write(plan.run_record(leg, run["round"]), run)
+        records.write(plan.record(leg), record)
+        return plan.record(leg)
+
+    return plan, leg, make
+
+
+def shown(plan: Plan) -> list[str]:
+    return [record["leg"] for record in kept.further(plan, kept.everything(plan))]
+
+
+def test_a_leg_that_is_not_configured_is_shown_if_its_record_still_holds(made):
+    plan, _, make = made
+    assert shown(plan) == []
+    make()
+    assert shown(plan) == ["python/pytorch/cnn"]
+    assert kept.further(plan, kept.everything(plan, "julia")) == []
+    left_out = {leg.name for leg in kept.left_out(kept.everything(plan), kept.further(plan, kept.everything(plan)))}
+    assert "python/pytorch/cnn" not in left_out
+    assert {"python/numpy/cnn", "python/pytorch/rnn"} < left_out
+    asked = Plan.of(plan.settings, ["python/pytorch/cnn"])
+    assert shown(asked) == [], "a configured leg is no further one"
+
+
+@pytest.mark.parametrize(
+    "fault", ["other settings", "too few rounds", "older than its code", "unreadable", "old environment"]
+)
+def test_old_numbers_are_never_shown_as_new(made, fault):
+    plan, leg, make = made
+    path = make(rounds=1 if fault == "too few rounds" else 2, step_sha256="0" * 64 if fault == "other settings" else "")
+    if fault == "older than its code":
+        os.utime(plan.round(leg, 2), (1, 1))
+    if fault == "unreadable":
+        path.write_text("{")
+    if fault == "old environment":
+        marker = plan.environment(leg.framework.environment)
+        marker.parent.mkdir(parents=True)
+        marker.write_text("{}")
+        os.utime(marker, (2**31, 2**31))
+    assert shown(plan) == []
+
+
+def test_a_leg_is_gathered_from_what_is_there_so_far(made):
+    plan, leg, make = made
+    assert kept.so_far(plan, leg) is None
+    make()
+    assert len(kept.so_far(plan, leg)["rounds"]) == 2
+    plan.round(leg, 1).unlink()
+    assert [run["round"] for run in kept.so_far(plan, leg)["rounds"]] == [2]
+    plan.round(leg, 2).unlink()
+    assert (kept.so_far(plan, leg)["status"], kept.so_far(plan, leg)["rounds"]) == ("ok", [])
+    plan.proof(leg).unlink()
+    assert kept.so_far(plan, leg) is None
+
+
+def test_the_pipeline_s_report_shows_them_and_a_language_only_its_own(made, monkeypatch):
+    plan, _, make = made
+    make()
+    values = {"profile": "smoke", "data": "synthetic", "rounds": 2, "legs": ["python/numpy/cnn"]}
+    monkeypatch.setenv("ROSETTA_CONFIG", json.dumps(values))
+    monkeypatch.setenv("ROSETTA_WORKDIR", str(Path.cwd()))
+    configured = plan.record(select(["python/numpy/cnn"])[0])
+    records.write(configured, sample.good("python/numpy/cnn", profile="smoke"))
+    for folder, more in (("reports", True), ("reports/python", True), ("reports/julia", False)):
+        cli.step_report(Path(folder), [configured])
+        names = list(pd.read_csv(Path(folder) / "results.csv").leg)
+        assert names == ["python/numpy/cnn"] + ["python/pytorch/cnn"] * more
+        assert "Not in this report: " in (Path(folder) / "summary.html").read_text()
+
+
 # Published in 2018
 
 
@@ -473,6 +826,36 @@ def test_proof_shows_the_difference_nearest_to_its_bound():
     ]
     (found,) = proofs.proofs([leg])
     assert found.worst["logits"]["step"] == 1
+
+
+def test_a_proof_at_two_batches_keeps_them_apart(tmp_path):
+    """float64 at batch 8, and the precision asked for at the timed batch; MLX has both in fp32."""
+    leg = sample.good("python/numpy/cnn")
+    for difference in leg["proof"]["differences"]:
+        difference["batch"] = 8 if difference["precision"] == "fp64" else 64
+    mlx = copy.deepcopy(leg)
+    mlx.update(leg="python/mlx/cnn", framework="mlx")
+    small = {"precision": "fp32", "quantity": "logits", "difference": 1e-6, "tolerance": 1e-5, "passed": True}
+    mlx["proof"]["differences"] = [
+        {**small, "step": 20, "batch": 8},
+        {**small, "step": 1, "batch": 64, "difference": 2e-6},
+    ]
+    records.check(mlx, "mlx")
+    assert [it.setting for it in proofs.proofs([leg])] == ["fp64, batch 8", "fp32, batch 64"]
+    assert [it.setting for it in proofs.proofs([mlx])] == ["fp32, batch 8", "fp32, batch 64"]
+    assert [it.worst["logits"]["step"] for it in proofs.proofs([mlx])] == [20, 1]
+    html, markdown = written([leg, mlx], tmp_path)
+    for text in (html, markdown):
+        assert "fp64, batch 8" in text
+    details = html.partition('id="leg-python-mlx-cnn-quick-cpu-fp32"')[2]
+    assert '<th scope="col">fp32, batch 8</th><th scope="col">fp32, batch 64</th>' in details
+
+
+def test_one_batch_needs_no_words():
+    leg = sample.good("python/numpy/cnn")
+    for difference in leg["proof"]["differences"]:
+        difference["batch"] = 64
+    assert [it.setting for it in proofs.proofs([leg])] == ["fp64", "fp32"]
 
 
 def test_a_difference_that_is_no_number_is_the_worst():

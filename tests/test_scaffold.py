@@ -6,6 +6,7 @@ import shutil
 import pytest
 from conftest import rosetta
 from rosetta.config import ROOT
+from rosetta.frameworks import read
 
 NAME = "test-newcomer"
 
@@ -67,6 +68,7 @@ def test_four_functions_make_a_leg_that_passes_the_proof(folder, tmp_path):
     settings = ("profile=smoke", "data=synthetic", "work.rnn.batch=4")
     done = rosetta("new", NAME, "--task", "rnn", "--environment", "modern", workdir=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert read(folder / "framework.toml").group == "more"
     verify = ("verify", f"python/{NAME}/rnn")
     before = rosetta(*verify, workdir=tmp_path, config=settings)
     assert before.returncode == 1

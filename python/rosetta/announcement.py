@@ -204,7 +204,7 @@ def state(plan: Plan, leg: Leg, made: dict) -> Obstacle | None:
     found = diagnosis.leg_state(plan, leg, made)
     if found["state"] == "ready":
         return None
-    if found["state"] != "not set up":
+    if found["state"] != diagnosis.NOT_SET_UP:
         # In a situation that has changed, the set-up tries again.
         return None if made.get("changed") else Obstacle(leg.name, found["reason"], found["mend"])
     if unfit := environments.unfit_platform(environments.needs(leg.framework.environment).only):

@@ -14,7 +14,7 @@ import typer
 import yaml
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from rosetta import __version__, config, events, frameworks
 from rosetta.config import ConfigError
@@ -32,7 +32,10 @@ app = typer.Typer(
 step = typer.Typer(no_args_is_help=True, help="Single steps, as the pipeline runs them.")
 app.add_typer(step, name="step", hidden=True)
 
-out = Console(highlight=False)
+PIPED = 1000
+"""Columns where the output is no terminal: a row stays one line there, whole, for grep."""
+
+out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Overrides = Annotated[
@@ -95,22 +98,33 @@ def main(version: Annotated[bool, typer.Option("--version", help="Shows the vers
 
 @app.command("list", epilog="Example: `rosetta list --json`")
 def list_legs(as_json: Json = False):
-    """Shows every leg: what can be run."""
+    """Shows every framework with its tasks: LANGUAGE/FRAMEWORK/TASK is a leg, which can be run."""
     with plain_errors():
         legs = frameworks.discover()
         if as_json:
             rows = [
-                {"leg": leg.name, "title": leg.framework.title, "task": leg.task.title, "environment": leg.framework.environment,
-                 "devices": leg.framework.devices, "precisions": leg.framework.precisions, "homepage": leg.framework.homepage,
+                {"leg": leg.name, "title": leg.framework.title, "group": leg.framework.group, "task": leg.task.title,
+                 "environment": leg.framework.environment, "devices": leg.framework.devices, "precisions": leg.framework.precisions,
+                 "homepage": leg.framework.homepage,
                  "mapping": leg.framework.mapping, "as_shipped": leg.framework.as_shipped.get(leg.task.name, "")}
                 for leg in legs
             ]  # fmt: skip
             print(json.dumps(rows, indent=1))
             return
-        table = Table("leg", "framework", "task", "devices", "precisions", box=None)
-        for leg in legs:
-            f = leg.framework
-            table.add_row(leg.name, f.title, leg.task.title, " ".join(f.devices), " ".join(f.precisions))
+        rows = {f"{leg.framework.language}/{leg.framework.name}": leg.framework for leg in legs}
+        cells = {
+            "framework": list(rows),
+            "title": [f.title for f in rows.values()],
+            "group": [f.group for f in rows.values()],
+            "tasks": [" ".join(f.tasks) for f in rows.values()],
+            "devices": [" ".join(f.devices) for f in rows.values()],
+            "precisions": [" ".join(f.precisions) for f in rows.values()],
+        }
+        full = sum(max(map(len, [header, *column])) + 2 for header, column in cells.items())
+        columns = (uncut(header, column, narrow=full > out.width) for header, column in cells.items())
+        table = Table(*columns, box=None, pad_edge=False)
+        for row in zip(*cells.values()):
+            table.add_row(*row)
         out.print(table)
 
 
@@ -120,7 +134,7 @@ def doctor(as_json: Json = False, overrides: Overrides = None):
     with plain_errors():
         from rosetta import diagnosis
 
-        found = diagnosis.examine(Plan.of(settings(overrides), ["*"]))
+        found = diagnosis.examine(Plan.of(settings(overrides), [frameworks.ALL]))
         if as_json:
             print(json.dumps(found, indent=1))
         else:
@@ -146,26 +160,27 @@ def prepare(
 
 @app.command(epilog="Example: `rosetta setup julia r`")
 def setup(
-    names: Annotated[list[str] | None, typer.Argument(help="environments; default: all")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="environments; default: those of the legs in config/config.yaml")
+    ] = None,
     overrides: Overrides = None,
 ):
     """Makes the environments that legs run in, and tries again what could not be had."""
     with plain_errors():
         from rosetta import measuring
 
-        plan = Plan.of(settings(overrides), ["*"])
-        known = plan.environments()
+        chosen = settings(overrides)
+        plan = Plan.of(chosen, [frameworks.ALL])
+        check_names(names or [], plan.environments(), "environment")
         worst = 0
-        for name in names or known:
-            if name not in known:
-                raise Typo(f"there is no environment {name!r}; choose from {', '.join(known)}")
+        for name in names or Plan.of(chosen).environments():
             found = measuring.provide(plan, name, say)
             out.print(f"{name}: {found['status']}{': ' + found['reason'] if found['reason'] else ''}", markup=False)
             worst = max(worst, 0 if found["status"] == "ready" else 3)
         raise typer.Exit(worst)
 
 
-@app.command(epilog="Example: `rosetta new minigrad --task rnn --environment modern`")
+@app.command(epilog="Example: `rosetta new minigrad --task rnn --environment more`")
 def new(
     framework: Annotated[str, typer.Argument(help="its name, in lower case")],
     task: Annotated[str, typer.Option(help="cnn or rnn")] = "cnn",
@@ -274,6 +289,55 @@ def stone(show_it: Annotated[bool, typer.Option("--open", help="Opens the page i
             webbrowser.open(path.resolve().as_uri())
 
 
+@app.command(epilog="Example: `rosetta clean reports data`")
+def clean(
+    names: Annotated[list[str] | None, typer.Argument(help="reports, environments, data, archives")] = None,
+):
+    """Removes what was made here: each thing by its name. Without a name it only lists what there is."""
+    with plain_errors():
+        from rosetta import cleaning
+
+        things = cleaning.things()
+        check_names(names or [], list(things), "thing to clean called")
+        for name in names or things:
+            thing = things[name]
+            space = cleaning.space(thing.paths)
+            size, places = megabytes(space.freed), ", ".join(map(str, thing.places))
+            if names:
+                cleaning.remove(thing)
+                out.print(f"{name}: removed {thing.what}; {size} freed. {thing.then}.", markup=False)
+            else:
+                text = f"{name}: {size} in {places}. `rosetta clean {name}` removes {thing.what}. {thing.then}."
+                out.print(text, markup=False)
+            if space.shared > MEGABYTE:
+                out.print(
+                    f"    {megabytes(space.shared)} more are in uv's cache as well: `uv cache clean` frees them",
+                    markup=False,
+                )
+
+
+MEGABYTE = 10**6
+
+
+def megabytes(size: int) -> str:
+    return f"{size / MEGABYTE:,.0f} MB"
+
+
+def check_names(names: list[str], known: list[str], kind: str) -> None:
+    """Typo for the first name that is not known, with the one that was probably meant."""
+    for name in names:
+        if name not in known:
+            near = config.guess(name, known)
+            meant = f"; did you mean {near}?" if near else "."
+            raise Typo(f"there is no {kind} {name!r}{meant} There are: {', '.join(known)}")
+
+
+def uncut(header: str, cells: list[str], narrow: bool = False) -> Column:
+    """A table's column in which no word is cut. Where the terminal is narrow, it is as wide as its longest word, and wraps at blanks."""
+    longest = max(map(len, " ".join([header, *cells]).split()))
+    return Column(header, width=longest if narrow else None, min_width=longest)
+
+
 def say(text: str) -> None:
     err.print(text, markup=False)
 
@@ -322,7 +386,8 @@ def show(legs: list[dict]) -> int:
     from rosetta import records
     from rosetta.report import shortened
 
-    table = Table("leg", "status", "median epoch, s", "accuracy", "reason", box=None)
+    names = [leg["leg"] for leg in legs]
+    table = Table(uncut("leg", names), "status", "median epoch, s", "accuracy", "reason", box=None)
     for leg in legs:
         phases = [phase for record in leg["rounds"] if record["status"] == "ok" for phase in record["phases"]]
         epochs = [seconds for record in records.good_rounds(leg) for seconds in records.planned_seconds(record)]

@@ -1,9 +1,11 @@
 """The settings of a run: config/config.yaml, the profile it names, and what the command line overrides."""
 
+import difflib
 import hashlib
 import json
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +25,17 @@ class ConfigError(Exception):
     """A setting that is unknown or impossible."""
 
 
+def guess(word: str, known: Iterable[str]) -> str:
+    """Of the known words the one that was probably meant; empty where none is near."""
+    return next(iter(difflib.get_close_matches(word, known, n=1)), "")
+
+
 @dataclass(frozen=True)
 class Settings:
     """All settings, checked.
 
     Attributes:
+        legs: words, each of which means legs; see frameworks.matches.
         work: {task: {batch, samples, epochs, test_samples}}.
         budget_seconds: how long a round may train while it is timed; None: as long as the work takes.
         scoring_seconds: how long a round may score test samples; None: until all are scored.
@@ -81,7 +89,7 @@ def load(overrides: dict[str, Any] | None = None) -> Settings:
     values = {**yaml.safe_load((CONFIG / "config.yaml").read_text()), **overrides}
     values = merge(merge(profile(values["profile"]), values), overrides)
     if isinstance(values["legs"], str):
-        values["legs"] = values["legs"].split(",")
+        values["legs"] = values["legs"].replace(",", " ").split()
     check(values)
     values.update(legs=tuple(values["legs"]), threads=values["threads"] or usable_cores())
     return Settings(**values, overrides=tuple(words(overrides)))

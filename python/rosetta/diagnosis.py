@@ -2,21 +2,50 @@
 
 import json
 import sys
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
 import threadpoolctl
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from rosetta import environments, machine
 from rosetta.frameworks import Leg, unreachable, unsupported
 from rosetta.measuring import BUSY_PERCENT
 from rosetta.plan import Plan
 
+NOT_SET_UP = "not set up"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: a framework whose tasks are all in the same state, or one leg of a framework whose tasks are not."""
+
+    name: str
+    group: str
+    state: str
+    reason: str
+    mend: str
+
+
+def together(legs: list[dict]) -> list[Row]:
+    """The rows of the table, those that the same command mends next to one another, what is ready first."""
+    frameworks = {}
+    for leg in legs:
+        frameworks.setdefault(leg["leg"].rpartition("/")[0], []).append(leg)
+    rows = []
+    for name, tasks in frameworks.items():
+        found = [Row(leg["leg"], leg["group"], leg["state"], leg["reason"], leg["mend"]) for leg in tasks]
+        alike = {(row.state, row.reason, row.mend) for row in found}
+        rows += [replace(found[0], name=name)] if len(alike) == 1 else found
+    first = list(dict.fromkeys((row.state, row.mend) for row in rows))
+    return sorted(rows, key=lambda row: (row.state != "ready", first.index((row.state, row.mend))))
+
 
 def examine(plan: Plan) -> dict:
-    """{"machine", "threads", "blas", "other_load_percent", "legs": [{"leg", "state", "reason", "mend"}]}. Changes nothing."""
+    """{"machine", "threads", "blas", "other_load_percent", "legs": [{"leg", "group", "state", "reason", "mend"}]}.
+
+    Changes nothing."""
     found = {name: environment(plan, name) for name in plan.environments()}
     return {
         "machine": machine.facts(),
@@ -29,7 +58,11 @@ def examine(plan: Plan) -> dict:
         ],
         "other_load_percent": machine.other_load(1.0),
         "environments": found,
-        "legs": [leg_state(plan, leg, found.get(leg.framework.environment, {})) for leg in plan.legs],
+        "legs": [
+            {"leg": leg.name, "group": leg.framework.group}
+            | leg_state(plan, leg, found.get(leg.framework.environment, {}))
+            for leg in plan.legs
+        ],
     }
 
 
@@ -57,7 +90,7 @@ def environment(plan: Plan, name: str) -> dict:
             }
     return {
         **known,
-        "state": "not set up",
+        "state": NOT_SET_UP,
         "reason": "its environment has not been made yet",
         "mend": environments.set_up(name, plan.settings),
     }
@@ -72,31 +105,30 @@ def mend(plan: Plan, name: str, reason: str, changed: bool) -> str:
     return command if changed or "; " not in own else f"as it says, then {command}"
 
 
-def leg_state(plan: Plan, leg: Leg, found: dict) -> dict:
+def leg_state(plan: Plan, leg: Leg, found: dict) -> dict[str, str]:
+    """{"state", "reason", "mend"} of a leg, in the environment that was found."""
     if leg.framework.retired:
-        return {"leg": leg.name, "state": "retired", "reason": leg.framework.retired, "mend": ""}
+        return {"state": "retired", "reason": leg.framework.retired, "mend": ""}
     if reason := unsupported(leg, plan.settings):
-        return {"leg": leg.name, "state": "unsupported", "reason": reason, "mend": ""}
+        return {"state": "unsupported", "reason": reason, "mend": ""}
     # The set-up of an environment for the CPU installs programs, where it may.
-    ahead = found["state"] == "not set up" and plan.settings.device == "cpu"
+    ahead = found["state"] == NOT_SET_UP and plan.settings.device == "cpu"
     if not ahead and (reason := unreachable(leg, plan.settings, found.get("python") or sys.executable)):
-        return {"leg": leg.name, "state": "unavailable", "reason": reason, "mend": ""}
+        return {"state": "unavailable", "reason": reason, "mend": ""}
     in_python = plan.settings.deployment == "current" and leg.framework.language == "python"
     if in_python and (missing := [name for name in leg.framework.libraries if not find_spec(name)]):
         return {
-            "leg": leg.name,
             "state": "unavailable",
             "reason": f"{', '.join(missing)} cannot be imported in {sys.executable}",
             "mend": "install it there, or leave deployment=current out",
         }
     if found["state"] == "ready" and (reason := environments.lacking(leg, found)):
         return {
-            "leg": leg.name,
             "state": "unavailable",
             "reason": reason,
             "mend": mend(plan, leg.framework.environment, reason, found["changed"]),
         }
-    return {"leg": leg.name, "state": found["state"], "reason": found["reason"], "mend": found["mend"]}
+    return {"state": found["state"], "reason": found["reason"], "mend": found["mend"]}
 
 
 def show(found: dict, out: Console) -> None:
@@ -127,8 +159,15 @@ def show(found: dict, out: Console) -> None:
             if missing := chain.get("missing"):
                 words.append(f"missing {', '.join(missing)}")
             out.print(f"{name}: {'; '.join(words)}", markup=False)
-    table = Table("leg", "state", "what is missing", "what mends it", box=None)
-    for leg in found["legs"]:
-        style = "green" if leg["state"] == "ready" else "yellow"
-        table.add_row(leg["leg"], f"[{style}]{leg['state']}[/]", escape(leg["reason"]), leg["mend"])
+    rows = together(found["legs"])
+    names = Column("framework", no_wrap=True, min_width=max(len(row.name) for row in rows))
+    # What a set-up brings is said by its command alone; every other reason is said once, below, with a number.
+    reasons = list(dict.fromkeys(row.reason for row in rows if row.reason and row.state != NOT_SET_UP))
+    table = Table(names, "group", "state", "what to do", box=None)
+    for row in rows:
+        style = "green" if row.state == "ready" else "yellow"
+        note = f"see ({reasons.index(row.reason) + 1})" if row.reason in reasons else ""
+        table.add_row(row.name, row.group, f"[{style}]{row.state}[/]", ", ".join(filter(None, (row.mend, note))))
     out.print(table)
+    for number, reason in enumerate(reasons, start=1):
+        out.print(f"({number}) {reason}", markup=False)

@@ -41,6 +41,9 @@ class Needs:
     toolchain: str = ""
     project: str = ""
     packages: tuple[str, ...] = ()
+    # No part of an environment's situation, which compares what is printed: a new estimate makes no environment anew.
+    download_mb: int = field(default=0, repr=False)
+    disk_mb: int = field(default=0, repr=False)
 
 
 @functools.cache

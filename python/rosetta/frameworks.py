@@ -9,7 +9,7 @@ from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 
 from rosetta import interpreters, machine
-from rosetta.config import ROOT, ConfigError, Settings
+from rosetta.config import ROOT, ConfigError, Settings, guess
 from rosetta.tasks import TASKS, Task
 
 if sys.version_info >= (3, 11):
@@ -18,6 +18,10 @@ else:
     import tomli as tomllib
 
 LANGUAGES = {"python": ".py", "julia": ".jl", "r": ".R"}
+GROUPS = ("core", "more", "historic")
+"""How many people compare a framework today: what most compare, other maintained ones and variants, what is no longer developed."""
+ALL = "all"
+"""The word for every leg."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Framework:
 
     Attributes:
         environment: the set of packages its legs run in; python/environments holds its requirements and their lock.
+        group: how many people compare it today; one of GROUPS.
         precisions: what it can compute; fp64 is for the proof alone.
         computes: the one precision it has, where it cannot follow the one asked for; else empty.
         libraries: Python modules whose versions are recorded.
@@ -49,6 +54,7 @@ class Framework:
     language: str
     homepage: str
     environment: str
+    group: str
     tasks: tuple[str, ...]
     devices: tuple[str, ...]
     precisions: tuple[str, ...]
@@ -146,6 +152,8 @@ def read(path: Path) -> Framework:
         raise ConfigError(
             f"{path.relative_to(ROOT)}: {'; '.join(faults)}; compare python/frameworks/numpy/framework.toml"
         )
+    if values["group"] not in GROUPS:
+        raise ConfigError(f"{path.relative_to(ROOT)}: group: {values['group']!r} is not one of {', '.join(GROUPS)}")
     return Framework(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
@@ -160,20 +168,42 @@ def discover() -> tuple[Leg, ...]:
     return tuple(legs)
 
 
-def select(patterns: tuple[str, ...] | list[str]) -> list[Leg]:
-    """Legs whose names match a pattern; ConfigError for a pattern that matches none."""
+def select(words: tuple[str, ...] | list[str]) -> list[Leg]:
+    """Legs that one of the words means; ConfigError for a word that means none."""
     legs = discover()
-    for pattern in patterns:
-        if not any(matches(leg, pattern) for leg in legs):
-            raise ConfigError(
-                f"no leg is called {pattern!r}; `rosetta list` shows all: {', '.join(leg.name for leg in legs)}"
-            )
-    return [leg for leg in legs if any(matches(leg, pattern) for pattern in patterns)]
+    for word in words:
+        if not any(matches(leg, word) for leg in legs):
+            raise ConfigError(unknown(word))
+    return [leg for leg in legs if any(matches(leg, word) for word in words)]
 
 
-def matches(leg: Leg, pattern: str) -> bool:
-    """`python/numpy/cnn`, `*/cnn`, and `python` or `python/numpy` for everything below."""
-    return fnmatch.fnmatchcase(leg.name, pattern) or leg.name.startswith(pattern.rstrip("/") + "/")
+def matches(leg: Leg, word: str) -> bool:
+    """Whether a word means a leg.
+
+    It may be a name (`python/numpy/cnn`), the front of one (`python`, `python/numpy`), a pattern (`*/cnn`), a group (`core`), a group in one
+    language (`core/python`), or `all`.
+    """
+    word = word.rstrip("/")
+    group, _, language = word.partition("/")
+    if group in GROUPS:
+        return group == leg.framework.group and language in ("", leg.framework.language)
+    return word == ALL or fnmatch.fnmatchcase(leg.name, word) or leg.name.startswith(f"{word}/")
+
+
+def unknown(word: str) -> str:
+    """One line about a word that means no leg, with the word that was probably meant."""
+    known = {name: name for name in (ALL, *GROUPS, *LANGUAGES)}
+    for leg in discover():
+        framework = f"{leg.framework.language}/{leg.framework.name}"
+        for name in (leg.name, framework, f"{leg.framework.group}/{leg.framework.language}"):
+            known[name] = name
+        known.setdefault(leg.framework.name, framework)
+    near = guess(word, known)
+    meant = f"; did you mean {known[near]}?" if near else "."
+    return (
+        f"no leg, language or group is called {word!r}{meant} The groups are {', '.join(GROUPS[:-1])} and {GROUPS[-1]}; "
+        "`rosetta list` shows all legs"
+    )
 
 
 def unsupported(leg: Leg, settings: Settings) -> str:

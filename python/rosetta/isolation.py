@@ -132,7 +132,8 @@ def run(
             )
         except OSError as error:
             return Outcome(
-                "failed", f"{python} cannot be started ({error.strerror}); `rosetta setup` makes its environment again"
+                "failed",
+                f"{python} cannot be started ({error.strerror}); `rosetta setup NAME` makes the environment NAME again",
             )
         events, peak, late = [], 0, False
         with open(events_path) as stream:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import config
-from ..frameworks import Leg
+from ..frameworks import GROUPS, Leg
 from ..measuring import BUSY_PERCENT
 from . import results, words
-from .kept import group
 
 OLD_JULIA = (1, 10)
 """Julia before this is years old: long-term support since 2024 is 1.10."""
@@ -255,15 +254,13 @@ def left_out_words(left_out: Sequence[Leg], legs: list[dict]) -> tuple[str, str]
     """What a report leaves out, and the command that adds it; both empty where it has every leg."""
     if not left_out:
         return "", ""
-    known = ("core", "more", "historic")
-    groups = sorted(
-        {group(leg) for leg in left_out} - {""}, key=lambda name: (name not in known, (*known, name).index(name))
-    )
-    of = f" of the {'group' if len(groups) == 1 else 'groups'} {words.listed(groups)}" if groups else ""
+    found = {leg.framework.group for leg in left_out}
+    groups = [name for name in GROUPS if name in found]
+    of = f"the {'group' if len(groups) == 1 else 'groups'} {words.listed(groups)}"
     given = results.typical_run(legs[0])["provenance"].get("overrides", []) if legs else []
     settings = " ".join(for_snakemake([word for word in given if word.partition("=")[0] != "legs"]))
     command = "make report LEGS=all" + (f" CONFIG={shlex.quote(settings)}" if settings else "")
-    return f"Not in this report: {words.plural(len(left_out), 'leg')}{of}.", command
+    return f"Not in this report: {words.plural(len(left_out), 'leg')} of {of}.", command
 
 
 def reproduction(legs: list[dict], page: str) -> list[str]:

@@ -30,19 +30,15 @@ def left_out(every: Plan, shown: Iterable[dict]) -> list[Leg]:
     return [leg for leg in every.legs if leg.name not in names]
 
 
-def group(leg: Leg) -> str:
-    """How many people compare its framework: core, more or historic."""
-    return getattr(leg.framework, "group", "")
-
-
 def complete(plan: Plan, leg: Leg) -> dict | None:
     """The record of a leg, where it is there, whole and still holds; else None."""
     record = read(plan.record(leg))
     if record is None or len(record["rounds"]) < plan.settings.rounds:
         return None
-    files = [plan.record(leg), *(plan.run_record(leg, run["round"]) for run in (record["proof"], *record["rounds"]))]
-    runs = (record["proof"], *record["rounds"])
-    return record if is_newest(plan, leg, files) and all(same_settings(plan, leg, run) for run in runs) else None
+    runs = [record["proof"], *record["rounds"]]
+    files = [plan.record(leg), *(plan.run_record(leg, run["round"]) for run in runs)]
+    holds = is_newest(plan, leg, files) and all(same_settings(plan, leg, run) for run in runs)
+    return record if holds else None
 
 
 def so_far(plan: Plan, leg: Leg) -> dict | None:

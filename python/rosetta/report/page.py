@@ -200,6 +200,11 @@ def templates() -> jinja2.Environment:
     return environment
 
 
+def name_of(leg: dict) -> str:
+    """Of a leg's chart."""
+    return "course-" + words.slug(*anchor(leg))
+
+
 def anchor(leg: dict) -> tuple:
     return leg["leg"], leg["profile"], leg["device"], leg["precision"]
 
@@ -222,7 +227,7 @@ def context(legs: list[dict], table: pd.DataFrame, progress: Progress) -> dict:
     return {
         "version": __version__,
         "statuses": records.STATUSES,
-        "used": {leg["status"] for leg in legs},
+        "used": {leg["status"] for leg in legs} | {progress.state(name) for name in progress.states},
         "facts": facts.gather(legs),
         "banners": facts.banners(legs, running=bool(progress.line)),
         "progress": progress,
@@ -239,7 +244,7 @@ def context(legs: list[dict], table: pd.DataFrame, progress: Progress) -> dict:
                 "pair": pair,
                 "chart": charts.languages(pair, f"languages{number}"),
                 "marks": facts.marks([language.row.leg for language in pair.languages]),
-                "calculated": shortened.sentence([language.row.leg for language in pair.shown]),
+                "calculated": shortened.summary([language.row.leg for language in pair.shown]),
             }
             for number, pair in enumerate(comparisons.language_comparisons(found), 1)
         ],
@@ -266,7 +271,8 @@ def context(legs: list[dict], table: pd.DataFrame, progress: Progress) -> dict:
         "ended": ended(legs, progress),
         "warned": warned(legs),
         "then": then,
-        "details": [(leg, row, charts.course(leg, "course-" + words.slug(*anchor(leg)))) for leg, row in details],
+        # The next round waits while a page of a run is made, so that one has no chart for each leg.
+        "details": [(leg, row, None if progress.line else charts.course(leg, name_of(leg))) for leg, row in details],
         "frameworks": {(leg.framework.language, leg.framework.name): leg.framework for leg in frameworks.discover()},
         "locks": locks(),
         "beside": lambda leg: stone.beside(f"{leg['language']}/{leg['framework']}", leg["task"]),

@@ -74,11 +74,21 @@ def cut(legs: list[dict]) -> list[dict]:
 
 
 def sentence(legs: list[dict]) -> str:
-    """Under a table of legs of one task: what the sign means, and each leg that has it. Empty where none has."""
-    if not cut(legs):
-        return ""
-    each = ", ".join(f"{leg['language']}/{leg['framework']} from {training(leg)} steps" for leg in cut(legs))
-    return f"{SIGN} The time is calculated from a part of the steps{within(cut(legs), 'budget_seconds')}: {each}."
+    """Under a table of legs of one task: what the sign means, and each leg that has it; which legs lack an accuracy. May be empty."""
+    texts = []
+    if cut(legs):
+        each = ", ".join(f"{name(leg)} from {training(leg)} steps" for leg in cut(legs))
+        texts.append(
+            f"{SIGN} The time is calculated from a part of the steps{within(cut(legs), 'budget_seconds')}: {each}."
+        )
+        if words.is_trained(legs[0]["task"]):
+            texts.append("Such legs have no accuracy.")
+    texts += [f"{name(leg)} has no accuracy: {why(leg)}." for leg in legs if why(leg) and not training(leg)]
+    return " ".join(texts)
+
+
+def name(leg: dict) -> str:
+    return f"{leg['language']}/{leg['framework']}"
 
 
 def summary(legs: list[dict]) -> str:
