@@ -8,6 +8,7 @@ import json
 import os
 import sys
 
+from rosetta.announcement import announce
 from rosetta.config import ROOT, ConfigError, load
 from rosetta.environments import generation
 from rosetta.frameworks import LANGUAGES
@@ -43,6 +44,7 @@ onstart:
     # Nothing is submitted to a queue here, so there is no rate to limit. The limit, which is on by default, starts one more timer for each
     # job that ends, and each looks for work every second (9.27): up to a core busy with that while legs are timed on the others.
     workflow.scheduler.job_rate_limiter = None
+    announce(workflow, plan)
 
 
 wildcard_constraints:

@@ -59,11 +59,10 @@ def test_make_hands_the_legs_on_as_they_are():
             ["make", "-n", "report", *words], cwd=config.ROOT, capture_output=True, text=True, check=True
         ).stdout
 
-    assert "legs='python/pytorch/*'" in commands("LEGS=python/pytorch/*")
+    assert "bench --legs 'python/pytorch/*'" in commands("LEGS=python/pytorch/*")
     both = commands("LEGS=core more", "CONFIG=profile=smoke data=synthetic")
-    assert "legs='core more'" in both
-    assert "profile=smoke data=synthetic" in both
-    assert "legs=" not in commands()
+    assert "bench --legs 'core more' -c 'profile=smoke' -c 'data=synthetic'" in both
+    assert "--legs" not in commands()
 
 
 def leg_state(name, state="ready", reason="", mend=""):

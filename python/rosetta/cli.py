@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from rosetta import __version__, config, frameworks
+from rosetta import __version__, config, events, frameworks
 from rosetta.config import ConfigError
 from rosetta.plan import REPORTS, Plan
 from rosetta.tasks import TASKS
@@ -235,6 +235,23 @@ def verify(
         raise typer.Exit(code(results))
 
 
+@app.command(epilog="Example: `rosetta bench --legs 'python/pytorch julia' -c profile=smoke`")
+def bench(
+    targets: Annotated[
+        list[str] | None, typer.Argument(help="files or rules of the Snakefile; default: the report")
+    ] = None,
+    legs: Annotated[str, typer.Option("--legs", "-l", help="legs or patterns; default: all of the configuration")] = "",
+    overrides: Overrides = None,
+):
+    """Runs the pipeline, as `make report` does, and says how far it is. Goes on where an earlier run stopped."""
+    with plain_errors():
+        from rosetta import bench as pipeline
+
+        options = [*(overrides or []), *([f"legs={','.join(legs.replace(',', ' ').split())}"] if legs else [])]
+        plan = Plan.of(settings(options))
+        raise typer.Exit(pipeline.run(plan, options, targets or [], out))
+
+
 @app.command(epilog="Example: `rosetta report --open`")
 def report(
     show_it: Annotated[bool, typer.Option("--open", help="Opens the page in a browser.")] = False,
@@ -407,7 +424,8 @@ def step_arrays(task: str, generation: int):
         from rosetta import prepare as shared
         from rosetta.data import Bars
 
-        shared.arrays(Plan.of(settings(None)), TASKS[task], Bars(), generation)
+        with events.step("data", task):
+            shared.arrays(Plan.of(settings(None)), TASKS[task], Bars(), generation)
 
 
 @step.command("weights")
@@ -415,7 +433,8 @@ def step_weights(task: str):
     with plain_errors():
         from rosetta import prepare as shared
 
-        shared.weights(Plan.of(settings(None)), TASKS[task])
+        with events.step("weights", task):
+            shared.weights(Plan.of(settings(None)), TASKS[task])
 
 
 @step.command("golden")
@@ -426,10 +445,12 @@ def step_golden(task: str, path: Path):
         from rosetta import prepare as shared
 
         plan = Plan.of(settings(None))
-        wanted = next(golden for golden in plan.goldens(TASKS[task]) if golden.path == path)
+        goldens = plan.goldens(TASKS[task])
+        number = [golden.path for golden in goldens].index(path)
         # The other core is for another step of the set-up.
-        with threadpoolctl.threadpool_limits(max(1, config.usable_cores() // 2)):
-            shared.golden(plan, TASKS[task], wanted)
+        threads = threadpoolctl.threadpool_limits(max(1, config.usable_cores() // 2))
+        with events.step("golden", task, number), threads:
+            shared.golden(plan, TASKS[task], goldens[number])
 
 
 @step.command("environment")
@@ -437,7 +458,9 @@ def step_environment(name: str, generation: int):
     with plain_errors():
         from rosetta import measuring
 
-        found = measuring.provide(Plan.of(settings(None)), name, say, generation)
+        with events.step("environment", name) as outcome:
+            found = measuring.provide(Plan.of(settings(None)), name, say, generation)
+            outcome.update(status="ok" if found["status"] == "ready" else found["status"], reason=found["reason"])
         if found["reason"]:
             say(f"{name}: {found['status']}: {found['reason']}")
 
@@ -448,7 +471,10 @@ def step_proof(leg: str, attempt: Annotated[int | None, typer.Argument()] = None
         from rosetta import measuring
 
         plan = Plan.of(settings(None), [leg])
-        proof_line(measuring.prove(plan, plan.legs[0], say, attempt=attempt))
+        with events.step("proof", leg) as outcome:
+            record = measuring.prove(plan, plan.legs[0], say, attempt=attempt)
+            outcome.update(status=record["status"], reason=record["reason"])
+        proof_line(record)
 
 
 @step.command("round")
@@ -457,7 +483,10 @@ def step_round(leg: str, number: int, attempt: Annotated[int | None, typer.Argum
         from rosetta import measuring
 
         plan = Plan.of(settings(None), [leg])
-        finish(measuring.measure(plan, plan.legs[0], number, say, live, attempt))
+        with events.step("round", leg, number) as outcome:
+            record = measuring.measure(plan, plan.legs[0], number, say, live, attempt)
+            outcome.update(status=record["status"], reason=record["reason"])
+        finish(record)
 
 
 @step.command("gather")
@@ -475,12 +504,15 @@ def step_report(folder: Path, paths: Annotated[list[Path] | None, typer.Argument
     with plain_errors():
         from rosetta import records
         from rosetta import report as pages
+        from rosetta.bench import page_lock
         from rosetta.report import kept
 
-        plan = Plan.of(settings(None))
-        every = kept.everything(plan, folder.name if folder.name in frameworks.LANGUAGES else "")
-        shown = [records.read(path) for path in paths or []] + kept.further(plan, every)
-        pages.write(shown, folder, left_out=kept.left_out(every, shown))
+        # Said before the lock is taken: whoever holds it afterwards has heard that the last page is on its way.
+        with events.step("report", str(folder)), page_lock():
+            plan = Plan.of(settings(None))
+            every = kept.everything(plan, folder.name if folder.name in frameworks.LANGUAGES else "")
+            shown = [records.read(path) for path in paths or []] + kept.further(plan, every)
+            pages.write(shown, folder, left_out=kept.left_out(every, shown))
 
 
 if __name__ == "__main__":

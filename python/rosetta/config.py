@@ -110,6 +110,15 @@ def put(values: dict, key: str, value: Any) -> None:
     values[last] = value
 
 
+def for_snakemake(options: list[str]) -> list[str]:
+    """KEY=VALUE words as `snakemake --config` takes them: it knows no dots, but mappings."""
+    values = {}
+    for option in options:
+        key, _, value = option.partition("=")
+        put(values, key, value)
+    return [f"{key}={json.dumps(value) if isinstance(value, dict) else value}" for key, value in values.items()]
+
+
 def words(overrides: dict, prefix: str = "") -> list[str]:
     """Overrides as KEY=VALUE, a dot for each level, sorted."""
     found = []

@@ -51,10 +51,11 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def device_lock(device: str, say: Callable[[str], None], shared: bool = False):
-    """One timed leg per device at a time, across all pipelines and users of the machine. Waits, and says so.
+def device_lock(device: str, say: Callable[[str], None], shared: bool = False, wait: bool = True):
+    """One timed leg per device at a time, across all pipelines and users of the machine. Waits, and says so; gives whether it is held.
 
-    What is not timed may share the device with its like, but never with a leg that is.
+    What is not timed may share the device with its like, but never with a leg that is. With `wait=False` it gives False at once where it
+    cannot be had now.
     The file lies in /tmp whatever TMPDIR says, and once it is there it is opened for reading: that is enough for flock,
     and Linux lets no one create or write another user's file there.
     """
@@ -67,9 +68,12 @@ def device_lock(device: str, say: Callable[[str], None], shared: bool = False):
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
+            if not wait:
+                yield False
+                return
             say(f"another measurement holds {device} (lock {path}); waiting for it")
             fcntl.flock(file, kind)
-        yield
+        yield True
 
 
 CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR")

@@ -1,6 +1,5 @@
 """What ran on what, when, from which software, and what a reader must know before believing a number."""
 
-import json
 import re
 import shlex
 from collections.abc import Sequence
@@ -247,13 +246,8 @@ def marks(legs: list[dict]) -> str:
 
 
 def for_snakemake(options: list[str]) -> list[str]:
-    """KEY=VALUE words as `snakemake --config` takes them, quoted for a shell: it knows no dots, but mappings."""
-    values = {}
-    for option in options:
-        key, _, value = option.partition("=")
-        config.put(values, key, value)
-    given = {key: json.dumps(value) if isinstance(value, dict) else value for key, value in values.items()}
-    return [shlex.quote(f"{key}={value}") for key, value in given.items()]
+    """KEY=VALUE words as `snakemake --config` takes them, quoted for a shell."""
+    return [shlex.quote(word) for word in config.for_snakemake(options)]
 
 
 def left_out_words(left_out: Sequence[Leg], legs: list[dict]) -> tuple[str, str]:

@@ -61,7 +61,7 @@ def write_running(progress: Progress, legs: list[dict], folder: Path, left_out: 
     path = folder / "summary.html"
     with records.replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        os.utime(temporary, (0, 0))
+        os.utime(temporary, (1, 1))  # Snakemake takes a time of 0 for none at all, and the page for a finished one
     return path
 
 
