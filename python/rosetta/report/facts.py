@@ -1,5 +1,6 @@
 """What ran on what, when, from which software, and what a reader must know before believing a number."""
 
+import json
 import re
 import shlex
 from collections.abc import Sequence
