@@ -1,6 +1,6 @@
 """What a reader does on the pages, in a real browser. Runs in the environment `browser`, called by tests/test_browser.py.
 
-python browse.py CHROMIUM SUMMARY.html STONE.html SCREENSHOTS        prints what was seen as JSON
+python browse.py CHROMIUM SUMMARY.html STONE.html SCREENSHOTS [quick]        prints what was seen as JSON; quick: of the first view alone
 """
 
 import json
@@ -98,7 +98,7 @@ def stone(page, shots: Path) -> dict:
     return seen
 
 
-def main(chromium: str, summary_page: str, stone_page: str, folder: str) -> None:
+def main(chromium: str, summary_page: str, stone_page: str, folder: str, extent: str = "all") -> None:
     shots = Path(folder)
     shots.mkdir(parents=True, exist_ok=True)
     seen, errors = {}, []
@@ -118,9 +118,14 @@ def main(chromium: str, summary_page: str, stone_page: str, folder: str) -> None
                 else:
                     page.screenshot(path=shots / f"{name}-{scheme}-{width}.png")
                 unfold(page)
-                found |= {"axe": grave(page), "wide": max(found["wide"], wide(page))}
+                found["wide"] = max(found["wide"], wide(page))
+                if extent == "all":
+                    found["axe"] = grave(page)
                 seen[f"{name} {scheme} {width}"] = found
                 page.close()
+                if extent == "quick":
+                    print(json.dumps({**seen, "errors": errors}))
+                    return
             paper = browser.new_page(viewport=PAPER)
             paper.goto(address)
             seen[f"{name} printed"] = printed(paper, shots, name)

@@ -22,7 +22,7 @@ CORE = "python/numpy,python/pytorch,python/keras-tensorflow/rnn,julia/base,r/bas
 SMOKE = ("profile=smoke", "data=synthetic", f"legs={CORE}")
 WHOLE_PROOF = ("profile=quick", "data=synthetic", "proof=whole", "threads=1")
 """20 steps at the published batch size, two legs at a time on two cores."""
-THOROUGH = {"ran", "prepared"}
+THOROUGH = {"ran", "prepared", "seen", "beside_stand_ins"}
 """Fixtures that take minutes: `make test` leaves out what needs them, `make test-all` does not."""
 
 

@@ -22,8 +22,8 @@ def excuse(reason: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def seen(environment, tmp_path_factory) -> dict:
-    """What tests/browse.py saw on pages made from sample records and the real legs' files."""
+def browse(environment, tmp_path_factory):
+    """Gives what tests/browse.py saw on pages made from sample records and the real legs' files."""
     folder = tmp_path_factory.mktemp("browser")
     if shutil.which("chromium") is None:
         with open(folder / "log", "w") as log:
@@ -32,14 +32,35 @@ def seen(environment, tmp_path_factory) -> dict:
     found = environment("browser")
     if found["status"] != "ready":
         excuse(found["reason"])
-    # A name with a digit in it, and figures of 2018 in another order than today's.
-    report.write([*sample_records.mixed(), sample_records.good("python/caffe2/cnn")], folder)
+    # A name with a digit in it, figures of 2018 in another order than today's, and a leg that a time budget cut short.
+    legs = [*sample_records.mixed(), sample_records.good("python/caffe2/cnn")]
+    legs = [sample_records.shortened(leg, steps=2) if leg["leg"] == "julia/base/cnn" else leg for leg in legs]
+    report.write(legs, folder)
     report.write_stone(folder)
     pages = [str(folder / "summary.html"), str(folder / "rosetta.html")]
     command = [found["python"], str(BROWSE), shutil.which("chromium"), *pages, str(ROOT / "reports" / "screenshots")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+
+    def look(extent: str) -> dict:
+        done = subprocess.run([*command, extent], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return look
+
+
+@pytest.fixture(scope="module")
+def seen(browse) -> dict:
+    """Both pages in every view."""
+    return browse("all")
+
+
+def test_a_reader_opens_a_leg_and_its_code_from_the_report(browse):
+    seen = browse("quick")
+    first = seen["summary light 1280"]
+    assert seen["errors"] == []
+    assert first["wide"] <= 0
+    assert (first["closed"], first["opened"]) == (False, True)
+    assert "import torch" in first["code"]
 
 
 def test_nothing_fails_and_nothing_is_fetched(seen):

@@ -223,7 +223,8 @@ def test_a_leg_that_times_out_stops_no_other_and_no_result_is_lost(workdir):
     done = snakemake(target, workdir=workdir, config=(*settings, "timeout_seconds=0.05"))
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     table = pd.read_csv(workdir / "reports/python/results.csv").set_index("leg")
-    assert set(table.status) == {"timeout"}
+    # Legs that are not asked for are shown as well, where their records still hold.
+    assert set(table.status[table.framework == "numpy"]) == {"timeout"}
     assert "0.05 s" in table.reason["python/numpy/cnn"]
     assert "timeout" in (workdir / "reports/python/summary.html").read_text()
     history = (workdir / "reports" / "history.jsonl").read_text()

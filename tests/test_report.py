@@ -355,6 +355,19 @@ def test_the_commands_that_repeat_a_page_make_that_page(tmp_path):
         assert re.search(r"\.venv/bin/rosetta run r/base/cnn.* -c threads=2", page_text)
 
 
+def test_the_command_that_repeats_a_page_asks_for_all_legs_that_it_shows():
+    """Records of a default run, of one with LEGS='more core/r', and of `rosetta run`, which chooses none."""
+    core, caffe2 = sample.good("python/numpy/cnn"), sample.good("python/caffe2/cnn")
+    more = edit(sample.good("python/paddle/cnn"), lambda run: run["provenance"].update(overrides=["legs=more core/r"]))
+    for legs, option in (
+        ([core], ""),
+        ([core, more], "'legs=core more core/r'"),
+        ([core, caffe2], "'legs=core python/caffe2'"),
+    ):
+        (command,) = [line for line in facts.reproduction(legs, "page") if "snakemake" in line]
+        assert command.partition(" threads=2")[2].strip() == option
+
+
 def test_the_paste_able_summary_has_what_the_page_has(tmp_path):
     """The best of each language, what differences are made of, and the figures of 2018, marked as such."""
     legs = [sample.good(f"{name}/cnn") for name in ("python/numpy", "python/pytorch", "r/base")]

@@ -1,11 +1,12 @@
 """What ran on what, when, from which software, and what a reader must know before believing a number."""
 
+import json
 import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .. import config
+from .. import config, frameworks
 from ..frameworks import GROUPS, Leg
 from ..measuring import BUSY_PERCENT
 from . import results, words
@@ -263,6 +264,27 @@ def left_out_words(left_out: Sequence[Leg], legs: list[dict]) -> tuple[str, str]
     return f"Not in this report: {words.plural(len(left_out), 'leg')} of {of}.", command
 
 
+def chosen(legs: list[dict]) -> list[str]:
+    """The setting `legs` that asks for all that a page shows; none where that is the default. Its records may come from several runs, each
+    with its own choice, or from `rosetta run`, which has none.
+    """
+    default = list(config.load({}).legs)
+    asked = {}
+    for leg in legs:
+        given = [it[5:] for it in results.typical_run(leg)["provenance"].get("overrides", []) if it.startswith("legs=")]
+        asked.update(dict.fromkeys(legs_words(given[0]) if given else default))
+    known = {leg.name: leg for leg in frameworks.discover()}
+    shown = [known[leg["leg"]] for leg in legs if leg["leg"] in known]
+    missed = [leg for leg in shown if not any(frameworks.matches(leg, word) for word in asked)]
+    asked.update(dict.fromkeys(f"{leg.framework.language}/{leg.framework.name}" for leg in missed))
+    return [] if list(asked) == default else [f"legs={' '.join(asked)}"]
+
+
+def legs_words(text: str) -> list[str]:
+    """The words of a setting `legs` as a record keeps it: a text, or a list in JSON."""
+    return json.loads(text) if text.startswith("[") else text.replace(",", " ").split()
+
+
 def reproduction(legs: list[dict], page: str) -> list[str]:
     """The commands that make the page again, and one leg alone: the settings that are not the defaults, and the number of threads."""
     if not legs:
@@ -271,7 +293,8 @@ def reproduction(legs: list[dict], page: str) -> list[str]:
     run = results.typical_run(legs[0])
     options = [f"{name}={run[name]}" for name in ("profile", "device", "precision", "threads")]
     given = run["provenance"].get("overrides", [])
-    options += [word for word in given if word.partition("=")[0] not in ("profile", "device", "precision", "threads")]
+    elsewhere = ("profile", "device", "precision", "threads", "legs")
+    options += [word for word in given if word.partition("=")[0] not in elsewhere] + chosen(legs)
     if any(map(results.is_synthetic, legs)) and "data=synthetic" not in options:
         options.append("data=synthetic")
     command = f".venv/bin/snakemake --cores 1 {page} --config {' '.join(for_snakemake(options))}"
