@@ -252,6 +252,14 @@ def test_a_failure_is_said_at_once_with_its_reason_in_one_line(watch):
     assert watch.states_in_words()["python/jax/cnn"] == "mismatch: logits differ by 1"
 
 
+def test_data_that_cannot_be_had_are_said_with_the_way_out(watch):
+    watch, said = watch
+    for event in ended("data", "cnn", status="failed", reason="no such folder; name another one"):
+        watch.take(event)
+    assert said()[-1] == "data of cnn failed: no such folder; name another one"
+    assert watch.broken
+
+
 def test_a_leg_is_waiting_then_running_then_proven_then_timed(watch):
     watch, _ = watch
     name, seen = "python/numpy/cnn", []
@@ -435,6 +443,7 @@ def test_a_run_says_what_it_does_in_plain_lines_and_an_interrupt_leaves_no_proce
     said, _ = run.communicate(timeout=60)
     assert run.returncode == 130, said
     assert "what was finished before is kept" in said
+    assert "Traceback" not in said
     assert not [it for it in family if it.is_running() and it.status() != psutil.STATUS_ZOMBIE]
     page = tmp_path / "reports/summary.html"
     # There is no page yet where another pipeline was timing a leg on this machine.

@@ -15,7 +15,7 @@ from rosetta import cli, config, diagnosis, environments, frameworks, measuring
 from rosetta.frameworks import discover
 from rosetta.plan import Plan
 
-COMMANDS = ("list", "doctor", "prepare", "setup", "new", "run", "verify", "report", "stone", "clean")
+COMMANDS = ("list", "doctor", "prepare", "setup", "new", "run", "verify", "bench", "report", "stone", "clean")
 
 
 def test_help_has_examples(tmp_path):

@@ -302,7 +302,8 @@ def amount(found: Announcement) -> str:
     if not runs:
         if any(job.name in found.idle for job in found.jobs):
             return "No leg that has to be run can run here; the page says why."
-        return "No leg has to be run; only the page is made anew."
+        others = {job.kind for job in found.jobs} - {"report"}
+        return "No leg has to be run." if others else "No leg has to be run; only the page is made anew."
     legs, seconds = len({job.name for job in runs}), left(found, found.jobs)
     unknown = f"how long that takes is unknown for profile {found.settings.profile} before a first run"
     return f"To do: {plural(legs, 'leg')} ({counted(runs)}), {unknown if seconds is None else about(seconds)}."

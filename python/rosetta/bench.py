@@ -44,7 +44,9 @@ def run(plan: Plan, options: list[str], targets: list[str], out: Console) -> int
     start = time.monotonic()
     signal.signal(signal.SIGHUP, lambda number, frame: sys.exit(128 + number))
     with working_alone(out) as lock:
-        child = begin(plan, options, targets, listener, lock)
+        child = begin(options, targets, listener, lock)
+        waiter = threading.Thread(target=lambda: listener.wake("exit", code=child.wait()), daemon=True)
+        waiter.start()
         try:
             with watch:
                 follow(listener, watch, page)
@@ -53,11 +55,13 @@ def run(plan: Plan, options: list[str], targets: list[str], out: Console) -> int
             page.last(watch)
             raise
         finally:
+            waiter.join()  # it writes to the listener
             listener.close()
+        if child.returncode:
+            page.last(watch)
     seconds = time.monotonic() - start
-    if child.wait():
-        page.last(watch)
-        for line in watch.failures() or what_matters(LOG.read_text(errors="replace")):
+    if child.returncode:
+        for line in [] if watch.broken else what_matters(LOG.read_text(errors="replace")):
             out.print(line, markup=False, soft_wrap=True)
         out.print(f"The run stopped; what was finished is kept. All of its output: {LOG}", markup=False, soft_wrap=True)
         return 1
@@ -66,7 +70,7 @@ def run(plan: Plan, options: list[str], targets: list[str], out: Console) -> int
     return 0
 
 
-def begin(plan: Plan, options: list[str], targets: list[str], listener: events.Listener, lock) -> subprocess.Popen:
+def begin(options: list[str], targets: list[str], listener: events.Listener, lock: int) -> subprocess.Popen:
     """Starts Snakemake, with its output in the log; the log of the run before is kept."""
     LOG.parent.mkdir(parents=True, exist_ok=True)
     if LOG.exists():
@@ -75,7 +79,7 @@ def begin(plan: Plan, options: list[str], targets: list[str], listener: events.L
     command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--directory", os.getcwd()]
     command += ["--nolock", "--rerun-incomplete", "--cores", str(config.usable_cores()), *targets]
     with open(LOG, "w") as log:
-        child = subprocess.Popen(
+        return subprocess.Popen(
             [*command, *(["--config", *settings] if settings else [])],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -84,8 +88,6 @@ def begin(plan: Plan, options: list[str], targets: list[str], listener: events.L
             start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on once
             pass_fds=[lock],  # should this process be killed, the folder stays locked until Snakemake has ended
         )
-    threading.Thread(target=lambda: listener.wake("exit", code=child.wait()), daemon=True).start()
-    return child
 
 
 def follow(listener: events.Listener, watch: Watch, page: "RunningPage") -> None:

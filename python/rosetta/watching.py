@@ -36,13 +36,14 @@ class Watch(AbstractContextManager):
         states: {leg: waiting, running, proven, timed, or the status with which it ended}.
         is_reporting: whether the last page is being written, or was.
         ended: whether Snakemake has ended.
+        broken: whether a step has failed that the pipeline cannot go on without, and has said why.
     """
 
     def __init__(self, plan: Plan, out: Console):
         self.plan, self.out = plan, out
         self.states = {leg.name: "waiting" for leg in plan.legs}
         self.planned = False
-        self.is_reporting = self.ended = False
+        self.is_reporting = self.ended = self.broken = False
         self.lanes = 1
         self.todo: dict[tuple, Job] = {}
         self.left: dict[tuple, Job] = {}
@@ -51,7 +52,6 @@ class Watch(AbstractContextManager):
         self.idle: set[str] = set()
         self.statuses: dict[tuple, str] = {}
         self.reasons: dict[str, str] = {}
-        self.broken: list[str] = []
         live = out.is_terminal and not out.is_dumb_terminal
         self.live = Live(console=out, auto_refresh=False, transient=True) if live else None
 
@@ -130,7 +130,8 @@ class Watch(AbstractContextManager):
         elif kind in RUNS:
             self.run_ends(kind, name, number, status, reason)
         elif status != "ok":
-            self.broken.append(f"{words(key)} failed: {reason}")
+            self.broken = True
+            self.say(f"{words(key)} failed: {reason}")
 
     def stops(self, leg: str) -> None:
         """What is left of a leg that cannot run only writes its records."""
@@ -230,10 +231,6 @@ class Watch(AbstractContextManager):
                 found.append(records.gather(runs[0], list(filter(None, runs[1:]))))
         return found
 
-    def failures(self) -> list[str]:
-        """Why the pipeline stopped, where one of its steps has said so."""
-        return self.broken
-
     def drawn(self) -> Group:
         """The lines that are drawn on a terminal."""
         ended = len(self.todo) - len(self.left)
@@ -247,7 +244,7 @@ class Watch(AbstractContextManager):
     def summary(self, targets: list[str], seconds: float) -> list[str]:
         """What is said at the end of a run that went through."""
         made = ", ".join(targets)
-        if not self.planned:
+        if not self.planned and not self.statuses:
             return [f"Nothing has changed, so nothing had to be done: {made}"]
         legs = [leg for leg in self.plan.legs if self.plan.record(leg).exists()]
         ended = [records.read(self.plan.record(leg)) for leg in legs]
