@@ -769,7 +769,7 @@ def golden(request, tmp_path_factory):
         weights=str(folder),
         data=str(folder),
         comparisons=[
-            {"precision": precision, "batch": BATCH, "golden": str(folder / "golden.npz")}
+            {"precision": precision, "batch": BATCH, "golden": str(folder / "golden.npz"), "reload": True}
             for precision in ("fp64", "fp32")
         ],
         as_shipped=None,

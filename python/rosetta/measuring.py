@@ -197,7 +197,11 @@ def work(
         ),
         "data": str(arrays.resolve()),
         "weights": str(plan.weights(task).resolve()),
-        "comparisons": [comparison(precision, golden) for precision, golden in comparisons],
+        "comparisons": [
+            # What `load` does is shown by the comparison of all steps.
+            {**comparison(precision, golden), "reload": golden.steps == settings.proof_steps}
+            for precision, golden in comparisons
+        ],
         "as_shipped": None,
         **{key: record["work"][key] for key in ("samples", "epochs", "test_samples", "warm_up")},
         **{key: record[key] for key in ("budget_seconds", "scoring_seconds")},

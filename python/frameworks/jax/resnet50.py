@@ -64,8 +64,10 @@ def stage(width_in, width, blocks, stride, options):
 # Build
 def build(task, weights):
     model = setup(task)
-    options = {"same": task.as_shipped, "kind": {"rngs": nnx.Rngs(task.seed), **model.kind}}
-    network = ResNet50(options)
+    # Shapes alone: to draw initial weights, JAX would compile a program for each layer.
+    network = nnx.eval_shape(
+        lambda: ResNet50({"same": task.as_shipped, "kind": {"rngs": nnx.Rngs(task.seed), **model.kind}})
+    )
     for name, array in weights.items():
         *path, kind = name.split(".")
         layer = network
@@ -73,7 +75,7 @@ def build(task, weights):
             layer = layer.layers[int(part)] if part.isdigit() else getattr(layer, part)
         kernel = kind == "weight" and array.ndim == 4
         own = "kernel" if kernel else {"weight": "scale", **NAMES}.get(kind, kind)
-        getattr(layer, own)[...] = jnp.asarray(array.transpose(2, 3, 1, 0) if kernel else array, model.weights)
+        getattr(layer, own).set_value(jnp.asarray(array.transpose(2, 3, 1, 0) if kernel else array, model.weights))
     model.graph, model.state = nnx.split(network)
     return model
 

@@ -27,7 +27,10 @@ def prove(leg, job, events):
 
         task = change(job.task, dropout=False, **fields)
         golden = np.load(comparison["golden"], allow_pickle=False)
-        (trained if task.trained else forward)(leg, job, task, golden, report)
+        if task.trained:
+            trained(leg, job, task, golden, report, comparison["reload"])
+        else:
+            forward(leg, job, task, golden, report)
     if job.as_shipped:
         as_shipped(leg, job, events)
 
@@ -39,8 +42,8 @@ def forward(leg, job, task, golden, report):
     report("features", 0, distance(leg.predict(model, x), golden["features"]))
 
 
-def trained(leg, job, task, golden, report):
-    """Logits, gradient norms, and the losses of the first steps with dropout off and a fixed order."""
+def trained(leg, job, task, golden, report, reload):
+    """Logits, gradient norms, and the losses of the first steps with dropout off and a fixed order; with `reload` whether `load` starts anew."""
     weights = open_weights(job.weights)
     steps = len(golden["losses"])
     model = leg.build(task, weights)
@@ -58,11 +61,12 @@ def trained(leg, job, task, golden, report):
         report("logits", stop, distance(leg.predict(model, first), golden["logits_%d" % stop]))
         report("loss", stop, distance(losses, golden["losses"][: len(losses)]))
 
-    leg.load(model, weights)
-    # Weights and the optimizer's state: what is left of either moves the second first step.
-    report("logits after load", 0, distance(leg.predict(model, first), golden["logits_0"]))
-    leg.train(model, x, y, np.arange(task.batch))
-    report("logits after load", 1, distance(leg.predict(model, first), golden["logits_1"]))
+    if reload:
+        leg.load(model, weights)
+        # Weights and the optimizer's state: what is left of either moves the second first step.
+        report("logits after load", 0, distance(leg.predict(model, first), golden["logits_0"]))
+        leg.train(model, x, y, np.arange(task.batch))
+        report("logits after load", 1, distance(leg.predict(model, first), golden["logits_1"]))
 
     for name, difference in gradient_norms(leg, job, task, golden, weights).items():
         report("gradient of " + name, 1, difference)
