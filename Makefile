@@ -23,8 +23,8 @@ test: setup
 test-all: setup
 	$(BIN)/python -m pytest
 
-clean: setup
-	@$(BIN)/rosetta clean $(WHAT)
+clean:
+	@if [ -x $(BIN)/rosetta ]; then $(BIN)/rosetta clean $(WHAT); else echo "Nothing has been made here yet."; fi
 
 # Takes the README's pictures anew, of the pages that `make report` made; what the browser's tests see lands in reports/screenshots too.
 ENVIRONMENTS := $(or $(ROSETTA_ENVIRONMENTS),.environments)

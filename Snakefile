@@ -61,7 +61,11 @@ CAPTIONS = {"summary.html": "summary", "results.csv": "results"}
 RECORDS = str(every.records)
 HARNESS = ROOT / "python" / "rosetta"
 # What is set up comes before what is proven, and that before what is timed: nothing then comes between two timed legs.
-SETUP, PROOF = len(every.runs()) + 2, len(every.runs()) + 1
+# Legs that compile for minutes are proven and timed when all others are done.
+LATE = [leg for leg in every.legs if leg.compiles]
+LATE_PROOF = len(LATE) * plan.settings.rounds + 1
+PROOF = len(every.runs()) + 2
+SETUP = PROOF + 1
 # Threads of a step of which two run side by side: with --cores 1 there is one at a time.
 HALF = max(1, workflow.cores // 2)
 LEG = "{language}/{framework}/{task}"
@@ -223,30 +227,37 @@ rule environment:
         "rosetta step environment {wildcards.environment} {params.generation} 2>&1 | tee {log}"
 
 
-rule proof:
-    input:
-        lambda wildcards: needs_of(leg_of(wildcards)),
-        f"{HARNESS}/tasks.py",
-        golden=lambda wildcards: [golden.path for golden in plan.goldens(TASKS[wildcards.task])],
-    output:
-        f"{RECORDS}/{LEG}/proof.json",
-    params:
-        settings=lambda wildcards: plan.proof_settings(leg_of(wildcards)),
-        attempt=lambda wildcards: next_attempt(plan, leg_of(wildcards), 0),
-    log:
-        f"reports/logs/proof-{LEG}.log",
-    conda:
-        "environment.yml"
-    # On a CPU two at a time, with one thread each; a GPU's memory is one leg's alone.
-    threads: HALF if plan.settings.device == "cpu" else workflow.cores
-    priority: PROOF
-    shell:
-        "rosetta step proof {wildcards.language}/{wildcards.framework}/{wildcards.task} {params.attempt} 2>&1 | tee {log}"
+for name, priority, late in (("proof", PROOF, False), ("late_proof", LATE_PROOF, True)):
+
+    rule:
+        name:
+            name
+        wildcard_constraints:
+            framework="|".join(sorted({leg.framework.name for leg in every.legs if leg.compiles == late})),
+        input:
+            lambda wildcards: needs_of(leg_of(wildcards)),
+            f"{HARNESS}/tasks.py",
+            golden=lambda wildcards: [golden.path for golden in plan.goldens(TASKS[wildcards.task])],
+        output:
+            f"{RECORDS}/{LEG}/proof.json",
+        params:
+            settings=lambda wildcards: plan.proof_settings(leg_of(wildcards)),
+            attempt=lambda wildcards: next_attempt(plan, leg_of(wildcards), 0),
+        log:
+            f"reports/logs/proof-{LEG}.log",
+        conda:
+            "environment.yml"
+        # On a CPU two at a time, with one thread each; a GPU's memory is one leg's alone.
+        threads: HALF if plan.settings.device == "cpu" else workflow.cores
+        priority: priority
+        shell:
+            "rosetta step proof {wildcards.language}/{wildcards.framework}/{wildcards.task} {params.attempt} 2>&1 | tee {log}"
 
 
 # A rule of its own for each leg and round, because only rules have priorities: they keep the shuffled order, behind all proofs. The proof is
 # no input: a new one of the same code does not ask for new timings, and a change of both would not reach behind an input that is `ancient`.
 for place, (leg, number) in enumerate(reversed(every.runs()), start=1):
+    place += not leg.compiles  # above the late proofs
 
     rule:
         name:

@@ -73,6 +73,11 @@ def line(plan: Plan, leg: Leg, rounds: int, apart: bool, steps: int) -> str:
     if leg.framework.language not in BARE:
         return "there is no bare loop in this language yet"
     apart = apart or leg.framework.language != "python"
+    work = plan.settings.work[leg.task.name]
+    if steps and apart:
+        return "short calls are compared within one process, of Python's legs alone"
+    if steps > work["samples"] // work["batch"]:
+        return f"an epoch has {work['samples'] // work['batch']} batches, --steps {steps} is more"
     if not apart and plan.settings.work[leg.task.name]["epochs"] < 2:
         return f"two epochs are the least, as the first warms up: -c work.{leg.task.name}.epochs=8"
     made, reason = made_for(plan, leg)

@@ -17,9 +17,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell ignores Ctrl-C for what it starts in the background, and every child would inherit that; some tests send it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-CORE = "python/numpy,python/pytorch,python/keras-tensorflow/rnn,julia/base,r/base"
+SAMPLE = "python/numpy,python/pytorch,python/keras-tensorflow/rnn,julia/base,r/base"
 """Legs of three languages for the tests of the pipeline itself; tests/test_frameworks.py runs every other one."""
-SMOKE = ("profile=smoke", "data=synthetic", f"legs={CORE}")
+SMOKE = ("profile=smoke", "data=synthetic", f"legs={SAMPLE}")
 WHOLE_PROOF = ("profile=quick", "data=synthetic", "proof=whole", "threads=1")
 """20 steps at the published batch size, two legs at a time on two cores."""
 THOROUGH = {"ran", "prepared", "seen", "beside_stand_ins"}
@@ -32,8 +32,8 @@ def pytest_collection_modifyitems(items):
             item.add_marker("thorough")
 
 
-def core() -> list[Leg]:
-    return select(CORE.split(","))
+def sample_legs() -> list[Leg]:
+    return select(SAMPLE.split(","))
 
 
 def required(environment: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import CORE, records_of, required, rosetta, snakemake, variables
+from conftest import SAMPLE, records_of, required, rosetta, snakemake, variables
 from rosetta import config, environments, isolation, records
 from rosetta.frameworks import discover, select, unreachable
 from rosetta.report.comparisons import SAME_LIBRARY
@@ -336,7 +336,7 @@ def test_leg_files_stay_short_and_parallel():
         ), leg.name
 
 
-def test_the_core_legs_are_among_them():
-    assert {leg.name for leg in select(CORE.split(",")) if leg.framework.language == "python"} < {
+def test_the_sample_legs_are_among_them():
+    assert {leg.name for leg in select(SAMPLE.split(",")) if leg.framework.language == "python"} < {
         leg.name for leg in LIVING
     }

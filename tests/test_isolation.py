@@ -108,7 +108,7 @@ def test_warming_up_ends_early_where_its_steps_take_minutes(attempt):
     [
         (3, 8, 0.1, None, [8, 8, 8]),  # no budget
         (3, 8, 0.1, 5.0, [8, 8, 8]),  # all of it fits
-        (3, 8, 0.5, 5.0, [3, 3, 3]),  # ten steps fit
+        (3, 8, 0.5, 5.0, [4, 3, 3]),  # ten steps fit
         (3, 8, 2.0, 5.0, [1, 1]),  # two steps fit
         (3, 8, 60.0, 5.0, [1, 1]),  # none does
         (1, 8, 60.0, 5.0, [1, 1]),

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from conftest import SMOKE, command, core, pipeline, records_of, required, rosetta, snakemake, variables
+from conftest import SMOKE, command, pipeline, records_of, required, rosetta, sample_legs, snakemake, variables
 from rosetta import config, environments, prepare, records
 from rosetta.plan import Plan
 from rosetta.tasks import TASKS
@@ -56,7 +56,7 @@ def results(workdir: Path) -> pd.DataFrame:
 def test_every_leg_is_in_the_results_with_its_outcome(smoke):
     table = results(smoke)
     assert {"leg", *table.columns} >= COLUMNS
-    assert sorted(table.index) == sorted(leg.name for leg in core())
+    assert sorted(table.index) == sorted(leg.name for leg in sample_legs())
     python = table[table.language == "python"]
     assert (python.status == "ok").all()
     assert (python.proof == "exact").all()
@@ -68,7 +68,7 @@ def test_every_leg_is_in_the_results_with_its_outcome(smoke):
 def test_three_languages_where_this_machine_has_them(smoke):
     """`unavailable` is accepted only where the set-up says that it could not provide the environment, or packages of the leg's language."""
     table = results(smoke)
-    for leg in core():
+    for leg in sample_legs():
         name = leg.framework.environment
         made = json.loads((smoke / f"shared_data/environments/{name}-cpu-isolated.json").read_text())
         has_to_run = made["status"] == "ready" or required(name)

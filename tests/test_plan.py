@@ -47,3 +47,14 @@ def test_threads_rerun_rounds_and_on_a_cpu_no_proof():
         plan, other = (Plan.of(config.load({"device": device, "threads": threads})) for threads in (1, 2))
         assert (plan.proof_settings(leg) == other.proof_settings(leg)) == same
         assert plan.round_settings(leg) != other.round_settings(leg)
+
+
+def test_legs_that_compile_for_minutes_are_timed_last_and_all_others_in_shuffled_order():
+    plan = Plan.of(config.load({"legs": ["core"]}))
+    order = plan.runs()
+    late = [leg.compiles for leg, _ in order]
+    assert late == sorted(late)
+    assert {leg.framework.name for leg, _ in order if leg.compiles} == {"flux", "knet"}
+    rounds = [[leg.name for leg, number in order if number == wanted and not leg.compiles] for wanted in (1, 2)]
+    assert sorted(rounds[0]) == sorted(rounds[1])
+    assert rounds[0] != rounds[1]

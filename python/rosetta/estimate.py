@@ -137,7 +137,7 @@ def proof(leg: Leg, settings: Settings, earlier: dict | None) -> float | None:
     few = settings.work[leg.task.name]["batch"] * settings.proof_steps <= 64
     if not (small or few or not leg.task.trained):
         return None
-    return PROOF_SECONDS + JULIA_PROOF_SECONDS * compiles(leg)
+    return PROOF_SECONDS + JULIA_PROOF_SECONDS * leg.compiles
 
 
 def round_(leg: Leg, settings: Settings, earlier: dict | None) -> float | None:
@@ -151,12 +151,7 @@ def round_(leg: Leg, settings: Settings, earlier: dict | None) -> float | None:
         timed = 1.0
     else:
         return None
-    return START_SECONDS + timed + JULIA_ROUND_SECONDS * compiles(leg)
-
-
-def compiles(leg: Leg) -> bool:
-    """Whether each process of a leg compiles a library for most of a minute."""
-    return leg.framework.language == "julia" and leg.framework.name != "base"
+    return START_SECONDS + timed + JULIA_ROUND_SECONDS * leg.compiles
 
 
 def environment(download_mb: float, toolchain: str, made: bool) -> float:

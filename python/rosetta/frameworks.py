@@ -104,6 +104,11 @@ class Leg:
         return f"{self.framework.language}/{self.framework.name}/{self.task.name}"
 
     @property
+    def compiles(self) -> bool:
+        """Whether each of its processes compiles a library for most of a minute, as those of Julia's libraries do."""
+        return self.framework.language == "julia" and self.framework.name != "base"
+
+    @property
     def identifier(self) -> str:
         """The name as one word."""
         return self.name.replace("/", "_").replace("-", "_")

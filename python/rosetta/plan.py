@@ -147,12 +147,16 @@ class Plan:
     # Order
 
     def runs(self) -> list[tuple[Leg, int]]:
-        """(leg, round) in the order of measuring: round after round, the legs shuffled anew in each, so that drift hits all alike."""
+        """(leg, round) in the order of measuring: round after round, the legs shuffled anew in each, so that drift hits all alike.
+
+        Legs that compile for minutes come last, so that nobody waits for them to see the others.
+        """
         order = []
-        for number in range(1, self.settings.rounds + 1):
-            legs = list(self.legs)
-            random.Random(number).shuffle(legs)
-            order.extend((leg, number) for leg in legs)
+        for last in (False, True):
+            for number in range(1, self.settings.rounds + 1):
+                legs = [leg for leg in self.legs if leg.compiles == last]
+                random.Random(number).shuffle(legs)
+                order.extend((leg, number) for leg in legs)
         return order
 
     # What a step depends on besides its files: when this text changes, Snakemake runs the step again.

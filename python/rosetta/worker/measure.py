@@ -70,7 +70,8 @@ def measure(leg, job, events):
 
     warm_up = order(task.seed, 0, job.samples, task.batch)
     warmed = []
-    for step in range(1 + job.warm_up):
+    # A budget needs the time of a warm step.
+    for step in range(1 + (max(1, job.warm_up) if job.budget_seconds else job.warm_up)):
         if sum(warmed) > (2 * job.budget_seconds if job.budget_seconds else WARM_UP_SECONDS):
             break
         start = step * task.batch % len(warm_up)
@@ -83,7 +84,8 @@ def measure(leg, job, events):
 
     calls = steps_of_calls(job.epochs, job.samples // task.batch, min(warmed or [clock.seconds]), job.budget_seconds)
     if not task.trained:
-        placed.setdefault(calls[0] * task.batch, leg.place(model, x[: calls[0] * task.batch]))
+        for samples in {steps * task.batch for steps in calls} - placed.keys():
+            placed[samples] = leg.place(model, x[:samples])
     collected(leg, events)
     for epoch, steps in enumerate(calls):
         positions = order(task.seed, 1 + epoch, job.samples, task.batch)[: steps * task.batch]
@@ -106,7 +108,7 @@ def steps_of_calls(epochs, steps, step_seconds, budget):
         budget: seconds for all calls together; None: no limit.
 
     Returns:
-        A list with the batches of each call, all alike: at most `epochs` calls, and two calls of one batch where fewer than two fit.
+        A list with the batches of each call: at most `epochs` calls, and two calls of one batch where fewer than two fit.
     """
     fitting = epochs * steps if budget is None else int(min(budget / max(step_seconds, 1e-9), epochs * steps))
     if fitting == epochs * steps:
@@ -114,7 +116,7 @@ def steps_of_calls(epochs, steps, step_seconds, budget):
     if fitting < 2:
         return [1] * min(2, epochs * steps)
     calls = min(epochs, fitting)
-    return [fitting // calls] * calls
+    return [fitting // calls + (call < fitting % calls) for call in range(calls)]
 
 
 def collected(leg, events):
