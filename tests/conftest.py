@@ -17,7 +17,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell ignores Ctrl-C for what it starts in the background, and every child would inherit that; some tests send it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-SAMPLE = "python/numpy,python/pytorch,python/keras-tensorflow/rnn,julia/base,r/base"
+SAMPLE = "python/numpy,python/pytorch/rnn,python/pytorch/resnet50,python/keras-tensorflow/rnn,julia/base,r/base"
 """Legs of three languages for the tests of the pipeline itself; tests/test_frameworks.py runs every other one."""
 SMOKE = ("profile=smoke", "data=synthetic", f"legs={SAMPLE}")
 WHOLE_PROOF = ("profile=quick", "data=synthetic", "proof=whole", "threads=1")

@@ -161,6 +161,7 @@ def test_a_precision_that_one_task_lacks_on_one_device_is_unsupported():
     assert unsupported(cnn, config.load(bf16)) == ""
 
 
+@pytest.mark.thorough
 def test_tinygrad_is_shown_the_compiler_that_nvidias_package_brings(environment, tmp_path):
     """The package as pip lays it down, its libraries empty: the compiler's other half is loaded, too."""
     made = environment("more")

@@ -334,6 +334,7 @@ def test_two_pipelines_at_once_take_turns(workdir, tmp_path):
     assert any("another measurement holds cpu" in text for text in texts)
 
 
+@pytest.mark.thorough
 def test_real_archives_run_where_a_folder_holds_them(tmp_path):
     """The whole pipeline on CIFAR-10 and IMDB, with consent to archives that are not the published ones."""
     folder = os.environ.get("ROSETTA_DATA_DIR")
