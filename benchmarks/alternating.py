@@ -3,7 +3,7 @@
 Runs in the leg's environment, named by overhead.py; the leg's own file is `task.alternated`. Both loops share one process and one model, so one
 layout of memory: what is left between them is the measuring loop, its clock and the arrays' memory maps. The bare loop runs where the harness lets a
 leg collect its garbage, outside the clock, and its seconds come back as those of a `collection`. It reads copies of the arrays, no memory maps.
-With `task.alternated_steps` the bare loop takes so many batches only, and gives what an epoch would take at that pace.
+With `task.alternated_steps` the bare loop takes so many batches only.
 """
 
 import numpy as np
@@ -36,6 +36,5 @@ def place(model, array):
 
 def collect():
     """Seconds of a bare epoch, in the form of the harness's collections."""
-    whole = samples // batch
-    arrays = (*copies, order(0, 0, samples, batch)[: (steps or whole) * batch]) if trained else copies
-    return epoch(leg, model, *arrays) * whole / (steps or whole), 0.0
+    arrays = (*copies, order(0, 0, samples, batch)[: steps * batch or None]) if trained else copies
+    return epoch(leg, model, *arrays), 0.0

@@ -109,6 +109,9 @@ def alternated(plan: Plan, leg: Leg, made: dict, rounds: int, steps: int):
         phases, watcher = timed(plan, Alternating.around(leg, steps), made)
         # The first of each kind warms up: the bare loop reads arrays that nothing has read before.
         own, bare = (seconds_of(phases, kind)[1:] for kind in ("epoch", "collection"))
+        if steps:
+            work = plan.settings.work[leg.task.name]
+            bare = [seconds * (work["samples"] // work["batch"]) / steps for seconds in bare]
         sides[0].extend(own)
         sides[1].extend(bare)
         ratios.append([math.log(one / ((before + after) / 2)) for one, before, after in zip(own, bare, bare[1:])])
