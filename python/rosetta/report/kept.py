@@ -50,8 +50,8 @@ def is_current(plan: Plan, leg: Leg, run: dict) -> bool:
     provenance = run["provenance"]
     if "step_sha256" not in provenance or outdated(plan, leg, run["round"], run):
         return False
-    ran = run["outer_seconds"] > 0
-    return not ran or provenance["lock_sha256"] == environments.lock_of(leg.framework.environment, plan.settings)
+    lock = environments.lock_of(leg.framework.environment, plan.settings)
+    return plan.idle(leg) or provenance["lock_sha256"] == lock
 
 
 def environment_stands(plan: Plan, name: str) -> bool:
