@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 import sample_records as sample
 from rich.console import Console
-from rosetta import cli, config, measuring, records, report
-from rosetta.frameworks import select
+from rosetta import cli, config, environments, measuring, prepare, records, report
+from rosetta.frameworks import Leg, select
 from rosetta.plan import Plan
 from rosetta.report import charts, comparisons, facts, kept, page, proofs, published, results, statistics, stone, words
 from rosetta.report.progress import Progress
@@ -541,6 +541,14 @@ def test_details_of_a_shortened_leg_show_the_raw_seconds_and_the_steps_of_each_c
     assert found["epochs_seconds"] == [[3.125, 3.75]]
 
 
+def test_details_of_a_shortened_leg_show_no_accuracy_of_a_round(tmp_path):
+    whole = sample.good("python/numpy/cnn", rounds=1)
+    accuracy = words.percent(whole["rounds"][0]["phases"][-1]["accuracy"])
+    for leg, count in ((whole, 1), (sample.shortened(whole, steps=2), 0)):
+        raw = written([leg], tmp_path)[0].partition('aria-label="Raw seconds of')[2].partition("</table>")[0]
+        assert raw.count(f'<td class="number">{accuracy}</td>') == count
+
+
 def test_a_shortened_leg_s_loss_ends_where_its_steps_end():
     """3 calls of 2 of 10 steps are 0.6 epochs."""
     x, y = charts.loss_curve(sample.shortened(sample.good("python/numpy/cnn"), steps=2))
@@ -640,6 +648,17 @@ def test_legs_with_some_of_their_rounds_and_with_a_proof_alone_are_shown(tmp_pat
     assert "r/base/cnn" not in missing
 
 
+def test_a_page_of_a_run_takes_the_threads_from_a_round(tmp_path):
+    """A proof on a CPU has one thread, whatever the run was asked for."""
+    proven = records.gather({**sample.good("python/numpy/cnn")["proof"], "threads": 1}, [])
+    html = running(Progress("running", {}), [proven], tmp_path)
+    assert "How to repeat this" not in html
+    html = running(Progress("running", {}), [proven, sample.good("r/base/rnn")], tmp_path)
+    repeat = html.partition('<h2 id="repeat">')[2]
+    assert "threads=2" in repeat
+    assert "threads=1" not in repeat
+
+
 def test_a_run_that_stopped_asks_nobody_to_reload(tmp_path):
     html = running(Progress("stopped: 1 of 5 timed; the next run goes on from here", {}), [], tmp_path)
     assert "Stopped: 1 of 5 timed; the next run goes on from here." in html
@@ -671,18 +690,40 @@ def test_the_finished_page_says_nothing_of_a_run(tmp_path):
 
 def test_what_was_left_out_is_said_with_the_command_that_adds_it(tmp_path):
     left_out = select(["python/paddle", "python/caffe2"])
-    report.write([sample.good("python/numpy/cnn")], tmp_path, left_out=left_out)
+    leg = edit(sample.good("python/numpy/cnn"), lambda run: run["provenance"].update(overrides=["rounds=9"]))
+    report.write([leg], tmp_path, left_out=left_out)
     sentence = f"Not in this report: {len(left_out)} legs of the groups more and historic."
     assert f"<p>{sentence} <code>make report LEGS=all</code> adds them.</p>" in (tmp_path / "summary.html").read_text()
     assert f"{sentence} `make report LEGS=all` adds them." in (tmp_path / "summary.md").read_text()
     assert facts.left_out_words(left_out[:1], [])[0] == "Not in this report: 1 leg of the group historic."
 
 
-def test_the_command_that_adds_legs_keeps_the_settings():
-    given = {"overrides": ["data=synthetic", "legs=core", "profile=smoke"]}
-    leg = edit(sample.good("python/numpy/cnn"), lambda run: run["provenance"].update(given))
-    _, command = facts.left_out_words(select(["python/paddle/cnn"]), [leg])
-    assert command == "make report LEGS=all CONFIG='data=synthetic profile=smoke'"
+@pytest.mark.parametrize(
+    ("settings", "language", "command"),
+    [
+        (
+            ["data=synthetic", "legs=core", "work.cnn.batch=8"],
+            "",
+            "make report LEGS=all CONFIG='data=synthetic work.cnn.batch=8'",
+        ),
+        (["data_folder=/my data", "rounds=1"], "", "rosetta bench --legs all -c 'data_folder=/my data' -c rounds=1"),
+        (["profile=smoke"], "julia", "rosetta bench julia --legs julia -c profile=smoke"),
+    ],
+)
+def test_the_command_that_adds_legs_keeps_the_settings_of_the_run(settings, language, command):
+    assert facts.left_out_words(select(["julia/flux/cnn"]), settings, language)[1] == command
+
+
+def test_a_page_of_a_run_names_the_command_with_the_settings_of_the_run(tmp_path):
+    """Before there is any record, and on the page of one language."""
+    for folder, command in (
+        ("all", "make report LEGS=all CONFIG=rounds=1"),
+        ("julia", "rosetta bench julia --legs julia -c rounds=1"),
+    ):
+        left_out = select(["julia/flux"])
+        progress = Progress("running", {"julia/base/cnn": "waiting"})
+        path = report.write_running(progress, [], tmp_path / folder, left_out, ["legs=core", "rounds=1"])
+        assert f"<code>{command}</code> adds them." in path.read_text()
 
 
 @pytest.fixture
@@ -696,6 +737,7 @@ def made(tmp_path, monkeypatch):
         record = sample.good(leg.name, rounds=rounds, profile="smoke")
         for run in (record["proof"], *record["rounds"]):
             run["provenance"]["step_sha256"] = step_sha256 or measuring.step_sha256(plan, leg, run["round"])
+            run["provenance"]["lock_sha256"] = environments.lock_of("modern", plan.settings)
             records.write(plan.run_record(leg, run["round"]), run)
         records.write(plan.record(leg), record)
         return plan.record(leg)
@@ -720,10 +762,24 @@ def test_a_leg_that_is_not_configured_is_shown_if_its_record_still_holds(made):
     assert shown(asked) == [], "a configured leg is no further one"
 
 
+NEWER = ("new weights", "new golden values")
+
+
 @pytest.mark.parametrize(
-    "fault", ["other settings", "too few rounds", "older than its code", "unreadable", "old environment"]
+    "fault",
+    [
+        "other settings",
+        "too few rounds",
+        "older than its code",
+        "unreadable",
+        "old environment",
+        "other packages",
+        "environment to be made again",
+        "a higher time limit",
+        *NEWER,
+    ],
 )
-def test_old_numbers_are_never_shown_as_new(made, fault):
+def test_old_numbers_are_never_shown_as_new(made, fault, monkeypatch):
     plan, leg, make = made
     path = make(rounds=1 if fault == "too few rounds" else 2, step_sha256="0" * 64 if fault == "other settings" else "")
     if fault == "older than its code":
@@ -735,20 +791,82 @@ def test_old_numbers_are_never_shown_as_new(made, fault):
         marker.parent.mkdir(parents=True)
         marker.write_text("{}")
         os.utime(marker, (2**31, 2**31))
+    if fault == "other packages":
+        monkeypatch.setattr(environments, "lock_of", lambda name, settings: "ef" * 32)
+    if fault == "environment to be made again":
+        environment_of(plan, leg)
+        assert shown(plan) == ["python/pytorch/cnn"]
+        monkeypatch.setattr(environments, "needs", lambda name: environments.Needs(python="==3.99"))
+    if fault == "a higher time limit":
+        record = records.read(path)
+        record["proof"].update(status="timeout", reason="stopped after 0.4 s")
+        records.write(path, record)
+    if fault in NEWER:
+        path = plan.weights(leg.task) / "manifest.json" if fault == "new weights" else plan.goldens(leg.task)[-1].path
+        path.parent.mkdir(parents=True)
+        path.touch()
+        os.utime(path, (2**31, 2**31))
     assert shown(plan) == []
 
 
-def test_a_leg_is_gathered_from_what_is_there_so_far(made):
+def environment_of(plan: Plan, leg: Leg) -> None:
+    """Writes the marker of a leg's environment that was made in the present situation, before any record."""
+    name = leg.framework.environment
+    marker = plan.environment(name)
+    situation = environments.situation(name, plan.settings)
+    made = {"status": "ready", "reason": "", "python": sys.executable, "generation": 1, "situation": situation}
+    records.write_text(marker, json.dumps(made))
+    os.utime(marker, (1, 1))
+
+
+def test_new_golden_values_call_for_a_new_proof_alone(made):
     plan, leg, make = made
-    assert kept.so_far(plan, leg) is None
     make()
-    assert len(kept.so_far(plan, leg)["rounds"]) == 2
-    plan.round(leg, 1).unlink()
-    assert [run["round"] for run in kept.so_far(plan, leg)["rounds"]] == [2]
-    plan.round(leg, 2).unlink()
-    assert (kept.so_far(plan, leg)["status"], kept.so_far(plan, leg)["rounds"]) == ("ok", [])
-    plan.proof(leg).unlink()
-    assert kept.so_far(plan, leg) is None
+    golden = plan.goldens(leg.task)[0].path
+    golden.parent.mkdir(parents=True)
+    golden.touch()
+    later = golden.stat().st_mtime + 10
+    for path in (plan.proof(leg), plan.record(leg)):
+        os.utime(path, (later, later))
+    os.utime(golden, (later - 5, later - 5))
+    assert shown(plan) == ["python/pytorch/cnn"]
+
+
+def test_what_is_run_by_hand_leaves_the_records_of_others_valid(made, monkeypatch):
+    """`rosetta run`, `verify` and `setup` look at environments and arrays again: markers of what did not change keep their date."""
+    plan, leg, make = made
+    found = {"status": "ready", "reason": "", "python": sys.executable, "toolchain": None, "variables": {}}
+    monkeypatch.setattr(environments, "provide", lambda name, settings, say: dict(found))
+    manifest = {"source": "synthetic", "sha256": "ab" * 32}
+    monkeypatch.setattr(prepare.data, "prepare", lambda *given, **named: manifest)
+    markers = [plan.environment(leg.framework.environment), plan.data_marker(leg.task)]
+
+    def by_hand():
+        measuring.provide(plan, leg.framework.environment)
+        prepare.arrays(plan, leg.task)
+
+    by_hand()
+    for marker in markers:
+        os.utime(marker, (1, 1))
+    by_hand()
+    assert [marker.stat().st_mtime for marker in markers] == [1, 1]
+    manifest["sha256"] = found["reason"] = "cd" * 32
+    by_hand()
+    assert all(marker.stat().st_mtime > 1 for marker in markers), "what did change is new"
+
+
+def test_the_report_by_hand_leaves_out_what_no_longer_holds_and_says_so(made, monkeypatch):
+    plan, _, make = made
+    make()
+    (old,) = plan.legs
+    records.write(plan.record(old), sample.good(old.name, profile="smoke"))
+    monkeypatch.setenv("ROSETTA_WORKDIR", str(Path.cwd()))
+    monkeypatch.setattr(cli, "err", Console(file=(said := io.StringIO()), soft_wrap=True))
+    cli.report(overrides=["profile=smoke", "legs=python/pytorch/cnn python/numpy/cnn"])
+    assert list(pd.read_csv("reports/results.csv").leg) == ["python/pytorch/cnn"]
+    (line,) = said.getvalue().splitlines()
+    assert line.startswith("rosetta: the record of python/numpy/cnn is from other settings or older code")
+    assert line.endswith("`rosetta run python/numpy/cnn -c profile=smoke` makes it again")
 
 
 def test_the_pipeline_s_report_shows_them_and_a_language_only_its_own(made, monkeypatch):

@@ -184,7 +184,8 @@ class RunningPage:
         try:
             legs = watch.records() + kept.further(self.plan, every)
             left_out = [leg for leg in kept.left_out(every, legs) if leg.name not in watch.states]
-            write_running(Progress(line, watch.states_in_words()), legs, REPORTS, left_out)
+            progress = Progress(line, watch.states_in_words())
+            write_running(progress, legs, REPORTS, left_out, self.plan.settings.overrides)
         except Exception as error:
             watch.say(f"the page of the running pipeline could not be written: {error!r}")
             self.wanted = False

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import statistics
 import sys
@@ -257,20 +258,28 @@ def report(
     show_it: Annotated[bool, typer.Option("--open", help="Opens the page in a browser.")] = False,
     overrides: Overrides = None,
 ):
-    """Makes the report from the records that are there, and says which are missing."""
+    """Makes the report from the records that are there and still hold, and says which are missing."""
     with plain_errors():
         from rosetta import records
         from rosetta import report as pages
         from rosetta.report import kept
 
         plan = Plan.of(settings(overrides), apart=True)
-        paths = {leg.name: plan.record(leg) for leg in plan.legs}
-        missing = [name for name, path in paths.items() if not path.exists()]
-        for name in missing:
-            err.print(f"rosetta: no record of {name}; `rosetta run {name}` makes one", markup=False)
+        given = [word for word in plan.settings.overrides if word.partition("=")[0] != "legs"]
+        options = "".join(f" -c {shlex.quote(word)}" for word in given)
+        configured = kept.holding(plan, plan.legs)
+        for leg in plan.legs:
+            if not plan.record(leg).exists():
+                err.print(
+                    f"rosetta: no record of {leg.name}; `rosetta run {leg.name}{options}` makes one", markup=False
+                )
+            elif leg.name not in {record["leg"] for record in configured}:
+                records.read(plan.record(leg))  # one that cannot be read is an error, which says what to do
+                old = f"the record of {leg.name} is from other settings or older code, data or packages"
+                err.print(f"rosetta: {old}; `rosetta run {leg.name}{options}` makes it again", markup=False)
         every = kept.everything(plan)
-        shown = [records.read(path) for path in paths.values() if path.exists()] + kept.further(plan, every)
-        written = pages.write(shown, REPORTS, left_out=kept.left_out(every, shown))
+        shown = configured + kept.further(plan, every)
+        written = pages.write(shown, REPORTS, left_out=kept.left_out(every, shown), settings=plan.settings.overrides)
         for path in written:
             out.print(str(path), markup=False)
         if show_it:
@@ -512,7 +521,7 @@ def step_report(folder: Path, paths: Annotated[list[Path] | None, typer.Argument
             plan = Plan.of(settings(None))
             every = kept.everything(plan, folder.name if folder.name in frameworks.LANGUAGES else "")
             shown = [records.read(path) for path in paths or []] + kept.further(plan, every)
-            pages.write(shown, folder, left_out=kept.left_out(every, shown))
+            pages.write(shown, folder, left_out=kept.left_out(every, shown), settings=plan.settings.overrides)
 
 
 if __name__ == "__main__":

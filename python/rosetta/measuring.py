@@ -363,11 +363,13 @@ def ensure_data(plan: Plan, task: Task, say: Callable = nothing) -> dict:
 
 
 def provide(plan: Plan, name: str, say: Callable = print, generation: int | None = None) -> dict:
-    """Makes an environment and writes its marker, whose text says ready or why not."""
+    """Makes an environment and writes its marker, whose text says ready or why not. A newer marker calls for new runs of its legs, so it is
+    left as it is where nothing has changed.
+    """
     generation = generation or environments.generation(name, plan.settings, plan.environment(name))
     found = environments.provide(name, plan.settings, say)
     found.update(generation=generation, situation=environments.situation(name, plan.settings))
-    records.write_text(plan.environment(name), json.dumps(found, indent=1) + "\n")
+    records.write_changed(plan.environment(name), json.dumps(found, indent=1) + "\n")
     return found
 
 

@@ -24,7 +24,8 @@ What float32 cannot decide (`reference.UNDECIDED`) goes as it happens to, then a
 def arrays(plan: Plan, task: Task, progress=None, generation: int | None = None) -> dict:
     """Prepares a task's arrays, writes their marker and gives their manifest. Raises data.DataError.
 
-    The marker is what the pipeline looks at, for it deletes what it is about to make anew, and arrays are not to be lost.
+    The marker is what the pipeline looks at, for it deletes what it is about to make anew, and arrays are not to be lost. A newer marker
+    calls for new runs of the task's legs, so it is left as it is where nothing has changed.
     """
     settings = plan.settings
     generation = generation or data_generation(plan, task)
@@ -38,7 +39,7 @@ def arrays(plan: Plan, task: Task, progress=None, generation: int | None = None)
         progress=progress,
     )
     marker = {"generation": generation, "source": manifest["source"], "sha256": manifest["sha256"]}
-    records.write_text(plan.data_marker(task), json.dumps(marker) + "\n")
+    records.write_changed(plan.data_marker(task), json.dumps(marker) + "\n")
     return manifest
 
 

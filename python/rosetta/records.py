@@ -58,6 +58,12 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_changed(path: Path, text: str) -> None:
+    """Writes a text file unless it says the same already: then it keeps its date, by which others tell whether it has changed."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+
+
 def good_rounds(leg: dict) -> list[dict]:
     """The rounds that are measured from."""
     return [run for run in leg["rounds"] if run["status"] == "ok"]

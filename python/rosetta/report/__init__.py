@@ -12,13 +12,20 @@ from ..frameworks import LANGUAGES, Leg
 from .progress import Progress
 
 
-def write(legs: list[dict], folder: Path, progress: Progress | None = None, left_out: Sequence[Leg] = ()) -> list[Path]:
+def write(
+    legs: list[dict],
+    folder: Path,
+    progress: Progress | None = None,
+    left_out: Sequence[Leg] = (),
+    settings: Sequence[str] = (),
+) -> list[Path]:
     """Writes results.csv, results.json, results.parquet, summary.md and summary.html into `folder`, each in one step.
 
     Args:
         legs: leg records (schema "leg"), of any status; one leg may come once per profile, device and precision.
         progress: how far a run has come that still goes on: there may then be no leg yet, and legs may lack rounds.
         left_out: legs that the report does not have; it says how many, and which command adds them.
+        settings: KEY=VALUE words of the run that makes the report, which that command repeats.
 
     Returns:
         The paths of the files written.
@@ -28,21 +35,28 @@ def write(legs: list[dict], folder: Path, progress: Progress | None = None, left
     """
     from . import page
 
-    return page.write(legs, Path(folder), progress, left_out)
+    return page.write(legs, Path(folder), progress, left_out, settings)
 
 
-def write_running(progress: Progress, legs: list[dict], folder: Path, left_out: Sequence[Leg] = ()) -> Path:
+def write_running(
+    progress: Progress,
+    legs: list[dict],
+    folder: Path,
+    left_out: Sequence[Leg] = (),
+    settings: Sequence[str] = (),
+) -> Path:
     """Writes the page of a run that goes on: summary.html alone, in one step.
 
     The file is dated 1970, so that Snakemake takes it for older than every record and makes the final page in any case. What did not
     change since the last call in this process, such as the charts of a leg, is not drawn again.
 
     Args:
-        legs: leg records of what is there so far; `kept.so_far` makes them. None of them may come twice.
+        legs: leg records of what is there so far; `watching.Watch.records` makes those of the run. None of them may come twice.
+        settings: see `write`.
     """
     from . import page
 
-    return page.write_running(progress, legs, Path(folder), left_out)
+    return page.write_running(progress, legs, Path(folder), left_out, settings)
 
 
 def write_stone(folder: Path) -> Path:

@@ -16,7 +16,7 @@ SAME_LIBRARY = {"r/keras": "python/keras-tensorflow", "r/mxnet": "python/mxnet-g
 
 @dataclass
 class Row:
-    """A leg in a table. `times` is its seconds by those of the fastest, `low` to `high` the interval of that; `alike`: it holds 1."""
+    """A leg in a table. `times` is its seconds by those of the fastest, `low` to `high` the interval of that; `alike`: it includes 1."""
 
     leg: dict
     result: dict

@@ -251,16 +251,25 @@ def for_snakemake(options: list[str]) -> list[str]:
     return [shlex.quote(word) for word in config.for_snakemake(options)]
 
 
-def left_out_words(left_out: Sequence[Leg], legs: list[dict]) -> tuple[str, str]:
-    """What a report leaves out, and the command that adds it; both empty where it has every leg."""
+def left_out_words(left_out: Sequence[Leg], settings: Sequence[str], language: str = "") -> tuple[str, str]:
+    """What a report leaves out, and the command that adds it; both empty where it has every leg.
+
+    Args:
+        settings: KEY=VALUE words of the run that makes the report; the command repeats them.
+        language: whose page it is; empty for the page of all.
+    """
     if not left_out:
         return "", ""
     found = {leg.framework.group for leg in left_out}
     groups = [name for name in GROUPS if name in found]
     of = f"the {'group' if len(groups) == 1 else 'groups'} {words.listed(groups)}"
-    given = results.typical_run(legs[0])["provenance"].get("overrides", []) if legs else []
-    settings = " ".join(for_snakemake([word for word in given if word.partition("=")[0] != "legs"]))
-    command = "make report LEGS=all" + (f" CONFIG={shlex.quote(settings)}" if settings else "")
+    given = [word for word in settings if word.partition("=")[0] != "legs"]
+    if language or any(re.search(r"[\s'$]", word) for word in given):
+        # `make report` makes no page of one language, and the Makefile takes no word with a blank, a quote or a dollar.
+        options = [part for word in given for part in ("-c", word)]
+        command = shlex.join(["rosetta", "bench", *filter(None, [language]), "--legs", language or "all", *options])
+    else:
+        command = "make report LEGS=all" + (f" CONFIG={shlex.quote(' '.join(given))}" if given else "")
     return f"Not in this report: {words.plural(len(left_out), 'leg')} of {of}.", command
 
 
@@ -286,11 +295,15 @@ def legs_words(text: str) -> list[str]:
 
 
 def reproduction(legs: list[dict], page: str) -> list[str]:
-    """The commands that make the page again, and one leg alone: the settings that are not the defaults, and the number of threads."""
-    if not legs:
+    """The commands that make the page again, and one leg alone: the settings that are not the defaults, and the number of threads.
+
+    Empty while no leg has a round: a proof says nothing of the threads that were asked for.
+    """
+    timed = [leg for leg in legs if leg["rounds"]]
+    if not timed:
         return []
     commit = words.short(next(filter(None, different(legs, lambda run: run["provenance"]["commit"])), "COMMIT"))
-    run = results.typical_run(legs[0])
+    run = results.typical_run(timed[0])
     options = [f"{name}={run[name]}" for name in ("profile", "device", "precision", "threads")]
     given = run["provenance"].get("overrides", [])
     elsewhere = ("profile", "device", "precision", "threads", "legs")

@@ -2,13 +2,15 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from .. import frameworks, records
+from .. import environments, frameworks, records
 from ..frameworks import Leg
-from ..measuring import step_sha256
+from ..measuring import outdated
 from ..plan import Plan
+from ..prepare import HARNESS
 
 
 def everything(plan: Plan, language: str = "") -> Plan:
@@ -18,10 +20,9 @@ def everything(plan: Plan, language: str = "") -> Plan:
 
 
 def further(plan: Plan, every: Plan) -> list[dict]:
-    """The leg records of `every` that `plan` does not ask for and that still hold: made with these settings and this code."""
+    """The leg records of `every` that `plan` does not ask for and that still hold."""
     asked = {leg.name for leg in plan.legs}
-    found = [complete(every, leg) for leg in every.legs if leg.name not in asked]
-    return [record for record in found if record]
+    return holding(every, [leg for leg in every.legs if leg.name not in asked])
 
 
 def left_out(every: Plan, shown: Iterable[dict]) -> list[Leg]:
@@ -30,39 +31,50 @@ def left_out(every: Plan, shown: Iterable[dict]) -> list[Leg]:
     return [leg for leg in every.legs if leg.name not in names]
 
 
-def complete(plan: Plan, leg: Leg) -> dict | None:
-    """The record of a leg, where it is there, whole and still holds; else None."""
-    record = read(plan.record(leg))
-    if record is None or len(record["rounds"]) < plan.settings.rounds:
-        return None
+def holding(plan: Plan, legs: Iterable[Leg]) -> list[dict]:
+    """The records of these legs that are there, whole, and still hold: the pipeline would make nothing of them again."""
+    stands = functools.cache(lambda name: environment_stands(plan, name))  # it may start R or Julia
+    found = [(leg, read(plan.record(leg))) for leg in legs]
+    return [record for leg, record in found if record and holds(plan, leg, record, stands)]
+
+
+def holds(plan: Plan, leg: Leg, record: dict, stands: Callable[[str], bool]) -> bool:
+    if len(record["rounds"]) < plan.settings.rounds or not is_newest(plan, leg, record):
+        return False
     runs = [record["proof"], *record["rounds"]]
-    files = [plan.record(leg), *(plan.run_record(leg, run["round"]) for run in runs)]
-    holds = is_newest(plan, leg, files) and all(same_settings(plan, leg, run) for run in runs)
-    return record if holds else None
+    return all(is_current(plan, leg, run) for run in runs) and (plan.idle(leg) or stands(leg.framework.environment))
 
 
-def so_far(plan: Plan, leg: Leg) -> dict | None:
-    """A leg's record made of its proof and of those of its rounds that are there and still hold; None without such a proof."""
-    found = []
-    for number in range(plan.settings.rounds + 1):
-        path = plan.run_record(leg, number)
-        run = read(path)
-        if run and is_newest(plan, leg, [path]) and same_settings(plan, leg, run):
-            found.append(run)
-        elif number == 0:
-            return None
-    return records.gather(found[0], found[1:])
+def is_current(plan: Plan, leg: Leg, run: dict) -> bool:
+    """Whether a proof or a round says what running it now would give: the same settings, the same packages."""
+    provenance = run["provenance"]
+    if "step_sha256" not in provenance or outdated(plan, leg, run["round"], run):
+        return False
+    lock = environments.lock_of(leg.framework.environment, plan.settings)
+    return plan.idle(leg) or provenance["lock_sha256"] == lock
 
 
-def same_settings(plan: Plan, leg: Leg, run: dict) -> bool:
-    return run["provenance"].get("step_sha256") == step_sha256(plan, leg, run["round"])
+def environment_stands(plan: Plan, name: str) -> bool:
+    """Whether the pipeline would leave an environment as it is. One that was removed says nothing against a record."""
+    marker = plan.environment(name)
+    if not marker.exists():
+        return True
+    return environments.generation(name, plan.settings, marker) == json.loads(marker.read_text())["generation"]
 
 
-def is_newest(plan: Plan, leg: Leg, files: list[Path]) -> bool:
-    """Whether no file that the leg is run from has changed since: its code, its data, its environment."""
-    sources = leg.sources()
+def is_newest(plan: Plan, leg: Leg, record: dict) -> bool:
+    """Whether nothing that the leg's proof and rounds read has changed since: the inputs of their rules in the Snakefile."""
+    needs = leg.sources()
     if not plan.idle(leg):
-        sources += [plan.data_marker(leg.task), plan.environment(leg.framework.environment)]
+        needs += [plan.data_marker(leg.task), plan.weights(leg.task) / "manifest.json"]
+        needs.append(plan.environment(leg.framework.environment))
+    needs_of_proof = [*needs, HARNESS / "tasks.py", *(golden.path for golden in plan.goldens(leg.task))]
+    gathered, rounds = plan.record(leg), [plan.round(leg, run["round"]) for run in record["rounds"]]
+    return newer([gathered, *rounds], needs) and newer([gathered, plan.proof(leg)], needs_of_proof)
+
+
+def newer(files: list[Path], sources: list[Path]) -> bool:
+    """Whether none of the files is older than any of the sources, of those that are there."""
     made = min(path.stat().st_mtime for path in files if path.exists())
     return made >= max(path.stat().st_mtime for path in sources if path.exists())
 

@@ -36,7 +36,13 @@ FILTERS = (
 )
 
 
-def write(legs: list[dict], folder: Path, progress: Progress | None = None, left_out: Sequence[Leg] = ()) -> list[Path]:
+def write(
+    legs: list[dict],
+    folder: Path,
+    progress: Progress | None = None,
+    left_out: Sequence[Leg] = (),
+    settings: Sequence[str] = (),
+) -> list[Path]:
     """See `rosetta.report.write`."""
     if not legs and progress is None:
         raise records.RecordError(
@@ -44,7 +50,7 @@ def write(legs: list[dict], folder: Path, progress: Progress | None = None, left
         )
     legs = in_order(legs)
     table = results.table(legs)
-    view = view_of(legs, table, folder, progress or NOTHING_RUNS, left_out)
+    view = view_of(legs, table, folder, progress or NOTHING_RUNS, left_out, settings)
     texts = {"results.csv": table.to_csv(index=False), "results.json": in_json(legs, table, view)}
     texts |= {name: render(f"{name}.j2", view) for name in ("summary.md", "summary.html")}
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,10 +60,16 @@ def write(legs: list[dict], folder: Path, progress: Progress | None = None, left
     return [folder / name for name in ("results.parquet", *texts)]
 
 
-def write_running(progress: Progress, legs: list[dict], folder: Path, left_out: Sequence[Leg] = ()) -> Path:
+def write_running(
+    progress: Progress,
+    legs: list[dict],
+    folder: Path,
+    left_out: Sequence[Leg] = (),
+    settings: Sequence[str] = (),
+) -> Path:
     """See `rosetta.report.write_running`."""
     legs = in_order(legs)
-    text = render("summary.html.j2", view_of(legs, results.table(legs), folder, progress, left_out))
+    text = render("summary.html.j2", view_of(legs, results.table(legs), folder, progress, left_out, settings))
     path = folder / "summary.html"
     with records.replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -75,15 +87,23 @@ def in_order(legs: list[dict]) -> list[dict]:
     return legs
 
 
-def view_of(legs: list[dict], table: pd.DataFrame, folder: Path, progress: Progress, left_out: Sequence[Leg]) -> dict:
+def view_of(
+    legs: list[dict],
+    table: pd.DataFrame,
+    folder: Path,
+    progress: Progress,
+    left_out: Sequence[Leg],
+    settings: Sequence[str],
+) -> dict:
     """Everything that the templates of a report in `folder` show."""
-    page = f"reports/{folder.name}/summary.html" if folder.name in LANGUAGES else "reports/summary.html"
+    language = folder.name if folder.name in LANGUAGES else ""
+    page = f"reports/{language}/summary.html" if language else "reports/summary.html"
     return context(legs, table, progress) | {
         "stone_body": stone_body(stone_date()),
         "stone_page": stone_link(folder),
         "log_link": lambda run: log_link(run, folder),
         "reproduction": facts.reproduction(legs, page),
-        "left_out": facts.left_out_words(left_out, legs),
+        "left_out": facts.left_out_words(left_out, settings, language),
     }
 
 
