@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
@@ -82,10 +81,7 @@ def settings(overrides: list[str] | None) -> config.Settings:
         key, equals, value = word.partition("=")
         if not equals:
             raise Typo(f"--config {word}: write KEY=VALUE, such as profile=smoke")
-        try:
-            config.put(values, key, yaml.safe_load(value))
-        except yaml.YAMLError:
-            config.put(values, key, value)  # */cnn is no YAML, and a pattern all the same
+        config.put(values, key, value or None)
     return config.load(values)
 
 
