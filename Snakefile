@@ -62,8 +62,10 @@ RECORDS = str(every.records)
 HARNESS = ROOT / "python" / "rosetta"
 # What is set up comes before what is proven, and that before what is timed: nothing then comes between two timed legs.
 SETUP, PROOF = len(every.runs()) + 2, len(every.runs()) + 1
-# Threads of a step of which two run side by side: with --cores 1 there is one at a time.
+# Threads of a step of which two run side by side: with --cores 1 there is one at a time. The resource `pair`
+# holds three cores to two such steps.
 HALF = max(1, workflow.cores // 2)
+workflow.register_resource("pair", 2)
 LEG = "{language}/{framework}/{task}"
 
 
@@ -218,6 +220,8 @@ rule environment:
     conda:
         "environment.yml"
     threads: HALF
+    resources:
+        pair=1,
     priority: SETUP
     shell:
         "rosetta step environment {wildcards.environment} {params.generation} 2>&1 | tee {log}"
@@ -239,6 +243,8 @@ rule proof:
         "environment.yml"
     # On a CPU two at a time, with one thread each; a GPU's memory is one leg's alone.
     threads: HALF if plan.settings.device == "cpu" else workflow.cores
+    resources:
+        pair=1,
     priority: PROOF
     shell:
         "rosetta step proof {wildcards.language}/{wildcards.framework}/{wildcards.task} {params.attempt} 2>&1 | tee {log}"
