@@ -2,8 +2,10 @@
 PYTHON ?= python3
 # The legs that run, instead of those in config/config.yaml: make report LEGS="core more", LEGS=all, LEGS='python/pytorch/*'
 LEGS ?=
-# Overrides of config/config.yaml: make report CONFIG="profile=smoke data=synthetic"
+# Overrides of config/config.yaml: make report CONFIG="profile=smoke data=synthetic"; blanks part them, so no value can hold one.
 CONFIG ?=
+# The shell reads both as variables, so that no quote or pattern in them means anything to it.
+export LEGS CONFIG
 # What `make clean` removes: make clean WHAT="reports data". Without it nothing is removed, and what there is is listed.
 WHAT ?=
 BIN := .venv/bin
@@ -13,7 +15,7 @@ setup:
 	@$(PYTHON) python/bootstrap.py
 
 report: setup
-	@$(BIN)/rosetta bench $(if $(LEGS),--legs '$(LEGS)') $(foreach word,$(CONFIG),-c '$(word)')
+	@set -f; for word in $$CONFIG; do set -- "$$@" -c "$$word"; done; $(BIN)/rosetta bench $${LEGS:+--legs "$$LEGS"} "$$@"
 
 # What protects every change: a quarter of an hour on two cores.
 test: setup

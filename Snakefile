@@ -66,8 +66,10 @@ LATE = [leg for leg in every.legs if leg.compiles]
 LATE_PROOF = len(LATE) * plan.settings.rounds + 1
 PROOF = len(every.runs()) + 2
 SETUP = PROOF + 1
-# Threads of a step of which two run side by side: with --cores 1 there is one at a time.
+# Threads of a step of which two run side by side: with --cores 1 there is one at a time. The resource `pair`
+# holds three cores to two such steps.
 HALF = max(1, workflow.cores // 2)
+workflow.register_resource("pair", 2)
 LEG = "{language}/{framework}/{task}"
 
 
@@ -222,6 +224,8 @@ rule environment:
     conda:
         "environment.yml"
     threads: HALF
+    resources:
+        pair=1,
     priority: SETUP
     shell:
         "rosetta step environment {wildcards.environment} {params.generation} 2>&1 | tee {log}"
@@ -249,6 +253,8 @@ for name, priority, late in (("proof", PROOF, False), ("late_proof", LATE_PROOF,
             "environment.yml"
         # On a CPU two at a time, with one thread each; a GPU's memory is one leg's alone.
         threads: HALF if plan.settings.device == "cpu" else workflow.cores
+        resources:
+            pair=1,
         priority: priority
         shell:
             "rosetta step proof {wildcards.language}/{wildcards.framework}/{wildcards.task} {params.attempt} 2>&1 | tee {log}"

@@ -4,15 +4,17 @@ import io
 import json
 import signal
 import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
 
 import psutil
 import pytest
+import sample_records
 from conftest import command, rosetta, snakemake, variables
 from rich.console import Console
-from rosetta import announcement, bench, config, estimate, events, isolation
+from rosetta import announcement, bench, config, estimate, events, isolation, records
 from rosetta.announcement import Announcement, Obstacle
 from rosetta.estimate import Done, Job
 from rosetta.frameworks import select
@@ -113,6 +115,19 @@ def test_times_are_rounded_to_what_can_be_known(seconds, words):
     assert estimate.about(seconds) == words
 
 
+@pytest.mark.parametrize(
+    ("earlier", "now"), [("small", "whole"), ("whole", "small"), ("small", "small"), ("whole", "whole")]
+)
+def test_an_earlier_proof_is_believed_where_it_compared_the_same(earlier, now, tmp_path):
+    leg = select(["python/numpy/cnn"])[0]
+    differences = []
+    for precision, golden in Plan.of(settings(proof=earlier)).comparisons(leg):
+        differences += [{"precision": precision, "batch": golden.batch, "step": step} for step in (0, golden.steps)]
+    history = tmp_path / "history.jsonl"
+    history.write_text(json.dumps(earlier_record(kind="proof", differences=differences)) + "\n")
+    assert bool(estimate.earlier(history, settings(proof=now))) == (earlier == now)
+
+
 # Before the run
 
 
@@ -147,6 +162,18 @@ def test_a_changed_setting_is_named():
     assert "what stopped them has changed" in announcement.why(reason(params_changed=again))
 
 
+def test_a_changed_number_is_said_with_the_name_of_its_setting():
+    leg = select(["python/numpy/cnn"])[0]
+
+    def changed(of, **overrides):
+        old, new = (repr(getattr(Plan.of(chosen), of)(leg)) for chosen in (settings(), settings(**overrides)))
+        return announcement.changed_settings({old}, {new})
+
+    assert changed("round_settings", budget_seconds=3) == "a setting has changed (budget_seconds 5 -> 3)"
+    assert changed("round_settings", scoring_seconds="null") == "a setting has changed (scoring_seconds 2 -> null)"
+    assert changed("proof_settings", proof_steps=5) == "a setting has changed (proof_steps 20 -> 5)"
+
+
 def test_the_announcement_says_what_will_be_done_in_a_few_lines():
     jobs = [Job(kind, "python/numpy/cnn", number, 60.0) for kind, number in (("proof", 0), ("round", 1), ("round", 2))]
     found = Announcement(
@@ -164,7 +191,7 @@ def test_the_announcement_says_what_will_be_done_in_a_few_lines():
     assert announcement.lines(found) == [
         "To do: 1 leg (1 proof, 2 rounds), about 3 minutes.",
         "Made again: 2 rounds (about 2 minutes), because a setting has changed.",
-        "Not here yet: environments modern, tensorflow; data IMDB: 1.2 GB to download, 5.7 GB of disk (size unknown: modern).",
+        "Not here yet: environments modern, tensorflow; data IMDB: up to 1.2 GB to download and 5.7 GB of disk (size unknown: modern).",
         "Not run, retired: python/theano",
         'NVIDIA H100 is here, but device is cpu. To use it: make report CONFIG="data=synthetic profile=quick rounds=2 device=cuda"',
     ]
@@ -277,6 +304,71 @@ def test_legs_that_turn_out_not_to_run_take_no_more_time(watch):
     assert watch.seconds_left() < before - 100
     assert said()[-1].startswith("python/jax/cnn unavailable (1 of 3)")
     assert watch.counts() == "0 of 2 proven"
+
+
+def keep(plan, name, number, status="ok", reason=""):
+    """Leaves the record of an earlier run."""
+    kind = "round" if number else "proof"
+    records.write(plan.run_record(plan.leg(name), number), sample_records.run(name, kind, number, status, reason))
+
+
+def test_a_kept_proof_decides_how_a_leg_shows_whose_rounds_alone_are_made_again(watch):
+    watch, _ = watch
+    good, bad = "python/numpy/cnn", "python/jax/cnn"
+    keep(watch.plan, good, 0)
+    keep(watch.plan, bad, 0, "mismatch", "logits differ by 1")
+    jobs = [["round", name, number, 60.0] for name in (good, bad) for number in (1, 2)]
+    watch.take({"event": "plan", "jobs": jobs, "lanes": 2, "idle": [], "lines": []})
+    assert watch.states == {good: "proven", bad: "mismatch", "python/numpy/rnn": "waiting"}
+    assert watch.counts() == "1 of 3 proven"
+    for number in (1, 2):
+        for event in ended("round", bad, number):
+            watch.take(event)
+    assert watch.states_in_words()[bad] == "mismatch: logits differ by 1"
+    assert watch.counts() == "1 of 3 timed"
+
+
+def test_what_is_all_there_counts_as_timed(watch):
+    watch, _ = watch
+    name = "python/numpy/rnn"
+    for number in range(3):
+        keep(watch.plan, name, number)
+    watch.take({"event": "plan", "jobs": [["proof", "python/jax/cnn", 0, 9.0]], "lanes": 2, "idle": [], "lines": []})
+    assert watch.states[name] == "timed"
+    assert watch.counts() == "1 of 3 timed"
+
+
+def test_a_leg_whose_proof_alone_is_made_again_waits_for_it(watch):
+    watch, _ = watch
+    name = "python/numpy/rnn"
+    for number in (1, 2):
+        keep(watch.plan, name, number)
+    watch.take({"event": "plan", "jobs": [["proof", name, 0, 9.0]], "lanes": 2, "idle": [], "lines": []})
+    assert (watch.states[name], watch.counts()) == ("waiting", "0 of 3 proven")
+    for event in ended("proof", name):
+        watch.take(event)
+    assert (watch.states[name], watch.counts()) == ("timed", "1 of 3 timed")
+
+
+@pytest.mark.parametrize("status", ["variant", "mismatch"])
+def test_a_leg_that_computes_something_else_counts_as_timed_when_its_rounds_have_ended(watch, status):
+    watch, _ = watch
+    name = "python/jax/cnn"
+    for event in [*ended("proof", name, status=status), *ended("round", name, 1), *ended("round", name, 2)]:
+        watch.take(event)
+    assert watch.states[name] == status
+    assert watch.counts() == "1 of 3 timed"
+
+
+def test_the_end_of_a_run_with_a_target_of_its_own_counts_the_legs_that_it_ran(watch):
+    watch, _ = watch
+    for name in ("python/numpy/cnn", "python/numpy/rnn"):
+        proof, rounds = sample_records.run(name, "proof", 0), [sample_records.run(name, "round", 1)]
+        records.write(watch.plan.record(watch.plan.leg(name)), records.gather(proof, rounds))
+    jobs = [["round", "python/numpy/cnn", 1, 60.0]]
+    watch.take({"event": "plan", "jobs": jobs, "lanes": 2, "idle": [], "lines": []})
+    assert watch.summary(["it.json"], 9, whole=False)[1] == "1 leg of 1 proven and timed."
+    assert watch.summary(["reports/summary.html"], 9)[1] == "2 legs of 2 proven and timed."
 
 
 def test_the_page_waits_for_the_environments_and_for_the_end(watch):
@@ -405,6 +497,66 @@ def test_a_page_of_a_run_that_stopped_says_so_and_is_older_than_every_record(wat
     assert "rule round_1_python_numpy_cnn:" in planned.stdout, "such a page keeps nothing from being done"
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_last_page_that_was_not_finished_is_replaced_by_one_that_says_stopped(watch, is_there):
+    """Snakemake removes what a step that fails was to write. A page that is there is the last one, and stays."""
+    watch, _ = watch
+    summary = bench.REPORTS / "summary.html"
+    bench.REPORTS.mkdir()
+    if is_there:
+        summary.write_text("the last page")
+    page = bench.RunningPage(watch.plan, wanted=True)
+    for event in ended("report", "reports", status="failed", reason="disk full"):
+        watch.take(event)
+    page.last(watch)
+    assert ("Stopped: " in summary.read_text()) != is_there
+
+
+def test_the_target_all_means_what_no_target_means():
+    assert bench.files_of([]) == bench.files_of(["all"]) == ["reports/summary.html", "reports/rosetta.html"]
+    assert bench.files_of(["julia"]) == ["julia"]
+
+
+def test_a_closed_terminal_ends_a_run_unless_nohup_keeps_it():
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        bench.end_with_the_terminal()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        bench.end_with_the_terminal()
+        with pytest.raises(SystemExit):
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_two_steps_that_nobody_times_run_side_by_side_on_three_cores_too(tmp_path):
+    """By a small pipeline with the limits of the real one."""
+    source = (config.ROOT / "Snakefile").read_text()
+    limits = [line for line in source.splitlines() if line.startswith(("HALF =", "workflow.register_resource"))]
+    assert len(limits) == 2
+    assert source.count("pair=1") == 2
+    (tmp_path / "Snakefile").write_text("\n".join([*limits, SIDE_BY_SIDE]))
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "3", "--directory", tmp_path, "-s", tmp_path / "Snakefile"],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert max(map(int, (tmp_path / "seen").read_text().split())) == 2
+
+
+SIDE_BY_SIDE = """
+rule all:
+    input: [f"{letter}.txt" for letter in "abcd"]
+rule one:
+    output: "{letter}.txt"
+    threads: HALF
+    resources: pair=1
+    shell: "touch run-{wildcards.letter}; sleep 0.5; ls run-* | wc -l >> seen; sleep 0.3; rm run-{wildcards.letter}; touch {output}"
+"""
+
+
 # From end to end
 
 
@@ -413,6 +565,12 @@ def test_a_wrong_word_is_one_line_before_anything_starts(tmp_path):
         (("-l", "python/nump"), "python/nump"),
         (("-c", "profile=slow"), "slow"),
         (("-c", "profile"), "KEY=VALUE"),
+        (("-l", ","), "legs: name at least one leg, group or language"),
+        (("-l", "1"), "'1'"),
+        (("-l", "true"), "'true'"),
+        (("-l", "null"), "'null'"),
+        (("-l", "#core"), "'#core'"),
+        (("-c", "budget_seconds="), "write a number of seconds, or null"),
     ):
         done = rosetta("bench", *arguments, workdir=tmp_path)
         assert done.returncode == 2

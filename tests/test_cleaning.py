@@ -2,7 +2,8 @@
 
 import pytest
 from conftest import rosetta
-from rosetta import cleaning
+from rich.console import Console
+from rosetta import bench, cleaning
 
 
 @pytest.fixture
@@ -88,4 +89,18 @@ def test_removing_measured_records_is_said_and_their_history_stays(made):
     assert done.returncode == 0
     assert "removed the pages, the logs and the measured records" in done.stdout
     assert "reports/history.jsonl, which keeps every record ever written, stays" in done.stdout
-    assert [path.name for path in (made / "reports").iterdir()] == ["history.jsonl"]
+    assert {path.name for path in (made / "reports").iterdir()} == {"history.jsonl", ".run.lock"}
+
+
+def test_nothing_is_removed_under_a_running_pipeline(made):
+    before = files(made) | {"reports/.run.lock", "reports/.page.lock"}
+    with bench.working_alone(Console()), bench.page_lock():
+        for name in ("reports", "environments", "data"):
+            done = rosetta("clean", name, workdir=made)
+            assert done.returncode == 1
+            assert done.stderr == f"rosetta: {name}: a run works here; end it first\n"
+        assert rosetta("clean", workdir=made).returncode == 0
+        assert before - files(made) <= {"reports/.page.lock"}
+        cleaning.remove(cleaning.things()["reports"])
+        assert (made / "reports/.run.lock").exists()
+        assert (made / "reports/.page.lock").exists()

@@ -51,18 +51,33 @@ def test_list_cuts_no_word_on_a_terminal_of_80_columns(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
-def test_make_hands_the_legs_on_as_they_are():
-    """Quoted, as the shell would otherwise replace a pattern by the files that it matches."""
+def test_make_hands_the_legs_on_as_they_are(tmp_path):
+    """The shell neither replaces a pattern by the files that it matches nor reads a quote."""
 
-    def commands(*words):
-        return subprocess.run(
-            ["make", "-n", "report", *words], cwd=config.ROOT, capture_output=True, text=True, check=True
-        ).stdout
+    stub = tmp_path / "rosetta"
+    stub.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    stub.chmod(0o755)
 
-    assert "bench --legs 'python/pytorch/*'" in commands("LEGS=python/pytorch/*")
-    both = commands("LEGS=core more", "CONFIG=profile=smoke data=synthetic")
-    assert "bench --legs 'core more' -c 'profile=smoke' -c 'data=synthetic'" in both
-    assert "--legs" not in commands()
+    def given(*words):
+        make = ["make", "-s", "report", f"BIN={tmp_path}", "PYTHON=true", *words]
+        return subprocess.run(make, cwd=config.ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    assert given("LEGS=python/pytorch/* r*") == ["bench", "--legs", "python/pytorch/* r*"]
+    assert given("LEGS=a'b", 'CONFIG=data_folder=a"b') == ["bench", "--legs", "a'b", "-c", 'data_folder=a"b']
+    both = given("LEGS=core more", "CONFIG=profile=smoke legs=*")
+    assert both == ["bench", "--legs", "core more", "-c", "profile=smoke", "-c", "legs=*"]
+    assert given() == ["bench"]
+
+
+def test_list_leaves_columns_out_rather_than_cut_a_task_on_50_columns(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "out", Console(width=50, file=io.StringIO()))
+    cli.list_legs()
+    shown = cli.out.file.getvalue()
+    assert "…" not in shown
+    assert all(task in shown for task in ("cnn", "rnn", "resnet50"))
+    assert all(f"{leg.framework.language}/{leg.framework.name} " in shown for leg in discover())
+    assert "A wider terminal shows" in shown
 
 
 def leg_state(name, state="ready", reason="", mend=""):

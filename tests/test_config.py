@@ -18,7 +18,9 @@ def test_profile_full_is_the_published_task():
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ({"profil": "quick"}, ["profil", "config/config.yaml"]),
+        ({"profil": "quick"}, ["there is no setting 'profil'; did you mean profile?", "config/config.yaml"]),
+        ({"budget": 5}, ["there is no setting 'budget'; did you mean budget_seconds?"]),
+        ({"xyz": 5}, ["there is no setting 'xyz'; see config/config.yaml"]),
         ({"profile": "quik"}, ["quik", "full, quick, smoke"]),
         ({"device": "gpu"}, ["device", "'gpu'", "cpu"]),
         ({"threads": -1}, ["threads", "-1"]),
@@ -28,7 +30,7 @@ def test_profile_full_is_the_published_task():
         ({"scoring_seconds": float("nan")}, ["scoring_seconds", "nan", "null"]),
         ({"profile": "full", "budget_seconds": 5}, ["budget_seconds", "full", "profile=quick"]),
         ({"proof": "tiny"}, ["proof", "'tiny'", "small"]),
-        ({"work": {"cnn": {"batch": 64, "smaples": 5}}}, ["work.cnn", "smaples"]),
+        ({"work": {"cnn": {"batch": 64, "smaples": 5}}}, ["work.cnn.smaples", "did you mean work.cnn.samples?"]),
         ({"work": {"cnn": {"samples": 60_000}}}, ["work.cnn.samples", "60000", "50000"]),
         ({"work": {"rnn": {"samples": 10, "batch": 64}}}, ["work.rnn.samples", "10", "64"]),
     ],
@@ -65,6 +67,31 @@ def test_what_snakemake_hands_down_in_a_mapping_has_its_type():
 
 
 @pytest.mark.parametrize(
+    ("text", "value"),
+    [("null", None), ("None", None), ("none", None), ("1e9", 1e9), ("0.5", 0.5), ("3", 3)],
+)
+def test_a_budget_means_the_same_however_it_comes(text, value):
+    """From `rosetta -c`, from `snakemake --config`, and from the first through the second, as `rosetta bench` does it."""
+    from rosetta import cli
+    from snakemake.cli import parse_config
+
+    word = f"budget_seconds={text}"
+    assert cli.settings([word]).budget_seconds == value
+    for given in ([word], config.for_snakemake([word])):
+        assert config.load(parse_config(given)) == cli.settings([word])
+
+
+def test_an_empty_budget_is_refused_in_one_line():
+    from rosetta import cli
+    from snakemake.cli import parse_config
+
+    for key in ("budget_seconds", "scoring_seconds"):
+        expected = f"{key}: the value is empty; write a number of seconds, or null for no budget"
+        assert message_of(config.ConfigError, cli.settings, [f"{key}="]) == expected
+        assert message_of(config.ConfigError, config.load, parse_config([f"{key}="])) == expected
+
+
+@pytest.mark.parametrize(
     ("word", "meant"),
     [
         ("python/pytorhc/cnn", "did you mean python/pytorch/cnn?"),
@@ -79,9 +106,19 @@ def test_a_word_that_means_no_leg_is_answered_in_one_line(word, meant):
     message = message_of(config.ConfigError, select, ["core", word])
     assert repr(word) in message
     assert meant in message
-    assert "The groups are core, more and historic; `rosetta list` shows all legs" in message
+    known = (
+        "The languages are"
+        if word == "core/julai"
+        else "The groups are core, more and historic; `rosetta list` shows all legs"
+    )
+    assert known in message
     assert len(message) < 200
     assert "\n" not in message
+
+
+def test_a_group_in_a_language_that_there_is_not_is_answered_with_the_languages():
+    message = message_of(config.ConfigError, select, ["core/fortran"])
+    assert message == "no leg, language or group is called 'core/fortran'. The languages are python, julia, r"
 
 
 def names(*words: str) -> set[str]:
@@ -114,7 +151,9 @@ def test_the_legs_of_a_text_are_parted_by_blanks_and_commas():
     assert config.load({}).legs == ("core",)
     assert config.load({"legs": "core more"}).legs == ("core", "more")
     assert config.load({"legs": "core/python, julia,*/cnn"}).legs == ("core/python", "julia", "*/cnn")
-    assert "legs" in message_of(config.ConfigError, config.load, {"legs": " "})
+    assert config.load({"legs": "[core, more]"}).legs == ("core", "more")
+    for empty in (" ", ",", "[]", None):
+        assert "legs: name at least one" in message_of(config.ConfigError, config.load, {"legs": empty})
 
 
 def test_a_framework_belongs_to_a_group(tmp_path, monkeypatch):

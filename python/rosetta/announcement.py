@@ -61,7 +61,7 @@ class Announcement:
 
 
 def announce(workflow, plan: Plan) -> None:
-    """Tells what the jobs that Snakemake is about to run mean. It is a courtesy: its own faults stop no run.
+    """Tells what the jobs that Snakemake is about to run mean. An error here does not stop the run.
 
     Args:
         workflow: Snakemake's, with its graph of jobs built.
@@ -258,10 +258,14 @@ def is_list(value) -> bool:
     return isinstance(value, str) and value.startswith("[")
 
 
-def differences(a, b) -> list[str]:
+def differences(a, b, name: str = "") -> list[str]:
+    """`epochs 3 -> 8` for each setting that is not the same in two mappings."""
     if isinstance(a, dict) and isinstance(b, dict):
-        return [f"{key} {a.get(key)} -> {b.get(key)}" for key in {**a, **b} if a.get(key) != b.get(key)]
-    return [f"{a} -> {b}"]
+        return [
+            text for key in {**a, **b} if a.get(key) != b.get(key) for text in differences(a.get(key), b.get(key), key)
+        ]
+    old, new = ("null" if value is None else value for value in (a, b))
+    return [f"{name} {old} -> {new}".lstrip()]
 
 
 def changed_file(path: Path) -> tuple[int, str]:
@@ -323,7 +327,10 @@ def download(found: Announcement) -> str:
     """What has to be fetched and installed, with its size as far as that is known."""
     names = [f"environments {', '.join(sorted(found.environments))}"] if found.environments else []
     names += [f"data {', '.join(found.data)}"] if found.data else []
-    sizes = f": {size(found.download_mb)} to download, {size(found.disk_mb)} of disk" if found.download_mb else ""
+    # An upper bound: environments share packages, and uv's cache may have some of them.
+    sizes = (
+        f": up to {size(found.download_mb)} to download and {size(found.disk_mb)} of disk" if found.download_mb else ""
+    )
     unsized = f" (size unknown: {', '.join(sorted(found.unsized))})" if found.unsized else ""
     return f"Not here yet: {'; '.join(names)}{sizes}{unsized}."
 

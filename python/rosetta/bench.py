@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 
@@ -23,6 +24,7 @@ from rosetta.watching import Watch
 LOG = REPORTS / "logs" / "snakemake.log"
 SUMMARY = str(REPORTS / "summary.html")
 TARGETS = (SUMMARY, str(REPORTS / "rosetta.html"))
+RUN_LOCK, PAGE_LOCK = REPORTS / ".run.lock", REPORTS / ".page.lock"
 PAGE_SECONDS = 60.0
 """Between two running pages, at least."""
 END_SECONDS = 30.0
@@ -37,12 +39,12 @@ def run(plan: Plan, options: list[str], targets: list[str], out: Console) -> int
         options: KEY=VALUE words, the settings that `plan` was made of.
         targets: files or rules of the Snakefile; none: the report and the page of code beside code.
     """
-    targets = targets or list(TARGETS)
+    targets = files_of(targets)
     listener = events.Listener()
     watch = Watch(plan, out)
     page = RunningPage(plan, SUMMARY in targets)
     start = time.monotonic()
-    signal.signal(signal.SIGHUP, lambda number, frame: sys.exit(128 + number))
+    end_with_the_terminal()
     with working_alone(out) as lock:
         child = begin(options, targets, listener, lock)
         waiter = threading.Thread(target=lambda: listener.wake("exit", code=child.wait()), daemon=True)
@@ -65,9 +67,24 @@ def run(plan: Plan, options: list[str], targets: list[str], out: Console) -> int
             out.print(line, markup=False, soft_wrap=True)
         out.print(f"The run stopped; what was finished is kept. All of its output: {LOG}", markup=False, soft_wrap=True)
         return 1
-    for line in watch.summary(targets, seconds):
+    for line in watch.summary(targets, seconds, whole=SUMMARY in targets):
         out.print(line, markup=False, soft_wrap=True)
     return 0
+
+
+def files_of(targets: list[str]) -> list[str]:
+    """The targets, with the files of the rule `all` instead of its name; it is what no target means too."""
+    return [file for target in targets or ["all"] for file in (TARGETS if target == "all" else [target])]
+
+
+def end_with_the_terminal() -> None:
+    """Ends this process when its terminal is closed, unless it was started to outlive it, as nohup does."""
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda number, frame: sys.exit(128 + number))
+
+
+class AnotherRun(Exception):
+    """Another run works in this folder."""
 
 
 def begin(options: list[str], targets: list[str], listener: events.Listener, lock: int) -> subprocess.Popen:
@@ -112,16 +129,19 @@ def end(child: subprocess.Popen) -> None:
 
 
 @contextmanager
-def working_alone(out: Console):
-    """One run in a folder at a time; a second one waits. Gives the descriptor of the lock, which ends with the processes that hold it.
+def working_alone(out: Console, wait: bool = True):
+    """One run in a folder at a time; a second one waits, or gets AnotherRun. Gives the descriptor of the lock, which ends with the processes that
+    hold it.
 
     Snakemake's own lock would stay behind after a run that was killed.
     """
     REPORTS.mkdir(exist_ok=True)
-    with open(REPORTS / ".run.lock", "w") as file:
+    with open(RUN_LOCK, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if not wait:
+                raise AnotherRun from None
             out.print(f"another run works in {REPORTS.resolve()}; waiting for it", markup=False, soft_wrap=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield file.fileno()
@@ -132,7 +152,7 @@ def page_lock(wait: bool = True):
     """One writer of the page at a time; gives whether it is held."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(REPORTS / ".page.lock")
+    lock = FileLock(PAGE_LOCK)
     try:
         lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
@@ -171,7 +191,9 @@ class RunningPage:
 
     def last(self, watch: Watch) -> None:
         """Says on the page of a run that has ended early that nothing runs any more."""
-        if self.written is not None and not watch.is_reporting:
+        # Snakemake has removed the page where the step that writes the last one did not end well.
+        is_removed = self.wanted and watch.is_reporting and not Path(SUMMARY).exists()
+        if is_removed or (self.written is not None and not watch.is_reporting):
             watch.halt()
             self.write(watch, f"Stopped: {watch.counts()}. The next run goes on from here.")
 

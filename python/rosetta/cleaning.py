@@ -9,6 +9,7 @@ from pathlib import Path
 import pooch
 
 from rosetta import environments
+from rosetta.bench import PAGE_LOCK, RUN_LOCK
 from rosetta.config import ROOT
 from rosetta.data.sources import ARCHIVES
 from rosetta.plan import HISTORY, REPORTS, SHARED
@@ -28,6 +29,7 @@ class Thing:
         what: what is removed, in words.
         then: a sentence: what stays, and what the next run does.
         places: the folders that the files lie in, for people.
+        of_a_run: whether a running pipeline reads or writes them.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Thing:
     then: str
     places: tuple[Path, ...]
     paths: tuple[Path, ...]
+    of_a_run: bool = True
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def things() -> dict[str, Thing]:
             "the pages, the logs and the measured records of proofs and rounds",
             f"{HISTORY}, which keeps every record ever written, stays; the next run measures again",
             (REPORTS,),
-            tuple(path for path in inside(REPORTS) if path != HISTORY),
+            tuple(path for path in inside(REPORTS) if path not in (HISTORY, RUN_LOCK, PAGE_LOCK)),
         ),
         Thing(
             "environments",
@@ -81,6 +84,7 @@ def things() -> dict[str, Thing]:
             "The prepared data stay",
             (archives,),
             tuple(path for it in ARCHIVES.values() if (path := archives / it.name).exists()),
+            of_a_run=False,
         ),
     ]
     return {thing.name: thing for thing in found}

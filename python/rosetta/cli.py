@@ -7,12 +7,11 @@ import signal
 import statistics
 import sys
 import webbrowser
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
@@ -20,6 +19,7 @@ from rich.table import Column, Table
 from rosetta import __version__, config, events, frameworks
 from rosetta.config import ConfigError
 from rosetta.plan import REPORTS, Plan
+from rosetta.records import EXCUSED, PROVEN
 from rosetta.tasks import TASKS
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ app = typer.Typer(
 step = typer.Typer(no_args_is_help=True, help="Single steps, as the pipeline runs them.")
 app.add_typer(step, name="step", hidden=True)
 
+MEGABYTE = 10**6
 PIPED = 1000
 """Columns where the output is no terminal: a row stays one line there, whole, for grep."""
 
@@ -44,13 +45,15 @@ Overrides = Annotated[
     typer.Option("--config", "-c", metavar="KEY=VALUE", help="Overrides a key of config/config.yaml; again for more."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="For programs.")]
-EXCUSED = {"unavailable", "unsupported", "retired"}
-"""Statuses of a leg that cannot run here and is no fault of anybody's."""
 MARKS = {"ok": "green", "variant": "yellow", **dict.fromkeys(EXCUSED, "yellow")}
 
 
 class Typo(Exception):
     """A wrong word on the command line."""
+
+
+class Occupied(Exception):
+    """Something else uses what a command would change."""
 
 
 @contextmanager
@@ -68,7 +71,7 @@ def plain_errors():
     except (ConfigError, Typo) as error:
         err.print(f"rosetta: {error}", markup=False)
         raise typer.Exit(2) from None
-    except (data.DataError, records.RecordError) as error:
+    except (data.DataError, records.RecordError, Occupied) as error:
         err.print(f"rosetta: {error}", markup=False)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
@@ -77,16 +80,13 @@ def plain_errors():
 
 
 def settings(overrides: list[str] | None) -> config.Settings:
-    """The settings under `KEY=VALUE` words, values read as YAML; a dot reaches into a mapping."""
+    """The settings under `KEY=VALUE` words; a dot reaches into a mapping. An empty value is None, as Snakemake has it."""
     values = json.loads(os.environ.get("ROSETTA_CONFIG", "{}"))
     for word in overrides or []:
         key, equals, value = word.partition("=")
         if not equals:
             raise Typo(f"--config {word}: write KEY=VALUE, such as profile=smoke")
-        try:
-            config.put(values, key, yaml.safe_load(value))
-        except yaml.YAMLError:
-            config.put(values, key, value)  # */cnn is no YAML, and a pattern all the same
+        config.put(values, key, value or None)
     return config.load(values)
 
 
@@ -122,16 +122,24 @@ def list_legs(as_json: Json = False):
             "precisions": [" ".join(f.precisions) for f in rows.values()],
         }
         full = sum(max(map(len, [header, *column])) + 2 for header, column in cells.items())
-        columns = (uncut(header, column, narrow=full > out.width) for header, column in cells.items())
+        least = {header: max(map(len, " ".join([header, *column]).split())) + 2 for header, column in cells.items()}
+        left_out = []
+        for header in ("precisions", "devices", "title", "group"):
+            if sum(least.values()) - 2 > out.width:
+                left_out.append(header)
+                del least[header]
+        columns = (uncut(header, cells[header], narrow=full > out.width) for header in least)
         table = Table(*columns, box=None, pad_edge=False)
-        for row in zip(*cells.values()):
+        for row in zip(*(cells[header] for header in least)):
             table.add_row(*row)
         out.print(table)
+        if left_out:
+            out.print(f"A wider terminal shows {', '.join(reversed(left_out))} too.", markup=False)
 
 
 @app.command(epilog="Example: `rosetta doctor -c device=cuda`")
 def doctor(as_json: Json = False, overrides: Overrides = None):
-    """Says of each leg whether it is ready, or what is missing and the command that mends it. Installs nothing."""
+    """Says of each leg whether it is ready, or what is missing and the command that provides it. Installs nothing."""
     with plain_errors():
         from rosetta import diagnosis
 
@@ -304,32 +312,31 @@ def clean(
 ):
     """Removes what was made here: each thing by its name. Without a name it only lists what there is."""
     with plain_errors():
-        from rosetta import cleaning
+        from rosetta import bench, cleaning
+        from rosetta.announcement import size
 
         things = cleaning.things()
         check_names(names or [], list(things), "thing to clean called")
-        for name in names or things:
-            thing = things[name]
-            space = cleaning.space(thing.paths)
-            size, places = megabytes(space.freed), ", ".join(map(str, thing.places))
-            if names:
-                cleaning.remove(thing)
-                out.print(f"{name}: removed {thing.what}; {size} freed. {thing.then}.", markup=False)
-            else:
-                text = f"{name}: {size} in {places}. `rosetta clean {name}` removes {thing.what}. {thing.then}."
-                out.print(text, markup=False)
-            if space.shared > MEGABYTE:
-                out.print(
-                    f"    {megabytes(space.shared)} more are in uv's cache as well: `uv cache clean` frees them",
-                    markup=False,
-                )
-
-
-MEGABYTE = 10**6
-
-
-def megabytes(size: int) -> str:
-    return f"{size / MEGABYTE:,.0f} MB"
+        used = any(things[name].of_a_run for name in names or [])
+        try:
+            with bench.working_alone(out, wait=False) if used else nullcontext():
+                for name in names or things:
+                    thing = things[name]
+                    space = cleaning.space(thing.paths)
+                    freed, places = size(space.freed / MEGABYTE), ", ".join(map(str, thing.places))
+                    if names:
+                        cleaning.remove(thing)
+                        out.print(f"{name}: removed {thing.what}; {freed} freed. {thing.then}.", markup=False)
+                    else:
+                        text = (
+                            f"{name}: {freed} in {places}. `rosetta clean {name}` removes {thing.what}. {thing.then}."
+                        )
+                        out.print(text, markup=False)
+                    if space.shared > MEGABYTE:
+                        more = f"{size(space.shared / MEGABYTE)} more are in uv's cache as well"
+                        out.print(f"    {more}: `uv cache clean` frees them", markup=False)
+        except bench.AnotherRun:
+            raise Occupied(f"{', '.join(names)}: a run works here; end it first") from None
 
 
 def check_names(names: list[str], known: list[str], kind: str) -> None:
@@ -419,9 +426,9 @@ def show(legs: list[dict]) -> int:
 
 def code(results: list[dict]) -> int:
     statuses = {record["status"] for record in results}
-    if statuses <= {"ok", "variant"}:
+    if statuses <= PROVEN:
         return 0
-    return 3 if statuses <= {"ok", "variant"} | EXCUSED else 1
+    return 3 if statuses <= PROVEN | EXCUSED else 1
 
 
 # The pipeline's steps. They read the settings from ROSETTA_CONFIG and always write their output, whatever the leg did.
@@ -516,7 +523,8 @@ def step_report(folder: Path, paths: Annotated[list[Path] | None, typer.Argument
         from rosetta.bench import page_lock
         from rosetta.report import kept
 
-        # Said before the lock is taken: whoever holds it afterwards has heard that the last page is on its way.
+        # The event that the last page starts is sent before the lock is taken.
+        # A running page is written under the same lock, so it has seen that event and does not replace the last page.
         with events.step("report", str(folder)), page_lock():
             plan = Plan.of(settings(None))
             every = kept.everything(plan, folder.name if folder.name in frameworks.LANGUAGES else "")

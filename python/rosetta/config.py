@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,7 @@ from rosetta.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "config"
-BOOLEANS = {"true": True, "false": False}
-"""Snakemake reads --config values as Python, where these two words are only text. What is in a mapping it leaves as text altogether."""
+BUDGETS = ("budget_seconds", "scoring_seconds")
 
 
 class ConfigError(Exception):
@@ -85,21 +85,50 @@ def load(overrides: dict[str, Any] | None = None) -> Settings:
     """
     if overrides is None:
         overrides = json.loads(os.environ.get("ROSETTA_CONFIG", "{}"))
-    overrides = {key: typed(value) for key, value in overrides.items()}
+    for key in BUDGETS:
+        if overrides.get(key, "null") in ("", None):  # Snakemake gives None for an empty value, and null as text
+            raise ConfigError(f"{key}: the value is empty; write a number of seconds, or null for no budget")
+    overrides = {key: value if key == "legs" else typed(value) for key, value in overrides.items()}
     values = {**yaml.safe_load((CONFIG / "config.yaml").read_text()), **overrides}
     values = merge(merge(profile(values["profile"]), values), overrides)
-    if isinstance(values["legs"], str):
-        values["legs"] = values["legs"].replace(",", " ").split()
+    values["legs"] = leg_words(values["legs"])
     check(values)
     values.update(legs=tuple(values["legs"]), threads=values["threads"] or usable_cores())
     return Settings(**values, overrides=tuple(words(overrides)))
 
 
 def typed(value: Any) -> Any:
-    """A value of the command line, with its type."""
+    """A value of the command line, with its type.
+
+    Snakemake knows numbers as Python writes them, but gives null, true and false as text, and all that is in a mapping. `rosetta -c` gives
+    text alone. Both come out alike here.
+    """
     if isinstance(value, dict):
-        return {key: yaml.safe_load(inner) if isinstance(inner, str) else typed(inner) for key, inner in value.items()}
-    return BOOLEANS.get(value, value) if isinstance(value, str) else value
+        return {key: typed(inner) for key, inner in value.items()}
+    if not isinstance(value, str) or not value.strip():
+        return value
+    if value.strip().lower() == "none":
+        return None
+    for number in (int, float):
+        try:
+            return number(value)
+        except ValueError:
+            continue
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
+
+
+def leg_words(value: Any) -> list[str]:
+    """The words of `core more`, `core,more` or `[core, more]`. No word is read as a number, a truth value or a comment."""
+    if isinstance(value, str) and value.strip().startswith("["):
+        with suppress(yaml.YAMLError):  # a pattern such as [pr]*/cnn
+            value = yaml.safe_load(value)
+    words = value if isinstance(value, list) else str("" if value is None else value).replace(",", " ").split()
+    if not words:
+        raise ConfigError("legs: name at least one leg, group or language; `rosetta list` shows them")
+    return [str(word) for word in words]
 
 
 def put(values: dict, key: str, value: Any) -> None:
@@ -150,9 +179,11 @@ def check(values: dict) -> None:
     error = jsonschema.Draft202012Validator(schema).iter_errors(values)
     if first := next(error, None):
         key = ".".join(map(str, first.absolute_path))
+        if first.validator == "additionalProperties":
+            raise ConfigError(unknown(key, first.instance, first.schema["properties"]))
         message = f"{key}: {first.message}" if key else first.message
         raise ConfigError(f"{message}; see config/config.yaml and config/config.schema.yaml")
-    for key in ("budget_seconds", "scoring_seconds"):
+    for key in BUDGETS:
         if values.get(key) is None:
             continue
         if not math.isfinite(values[key]):
@@ -177,6 +208,15 @@ def check(values: dict) -> None:
             raise ConfigError(
                 f"work.{name}.samples: {work['samples']} is not a whole number of batches of {work['batch']}"
             )
+
+
+def unknown(place: str, found: dict, known: dict) -> str:
+    """One line about the first key that there is not, with the one that was probably meant."""
+    word = next(key for key in found if key not in known)
+    near = guess(word, known)
+    dotted = f"{place}." if place else ""
+    meant = f"; did you mean {dotted}{near}? See" if near else "; see"
+    return f"there is no setting {dotted + word!r}{meant} config/config.yaml and config/config.schema.yaml"
 
 
 def usable_cores() -> int:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rosetta.config import Settings
-from rosetta.frameworks import Leg
-from rosetta.plan import Golden
+from rosetta.frameworks import Leg, discover
+from rosetta.plan import Golden, Plan
 
 JOB_SECONDS = 2.0
 """What a step costs besides its work: Snakemake's look for the next job, the start of Python, the harness's imports."""
@@ -209,10 +209,32 @@ def is_alike(record: dict, settings: Settings) -> bool:
     if any(record["work"].get(key) != value for key, value in planned.items()):
         return False
     if record["kind"] == "proof":
-        # A proof that names batches is a small one.
-        small = any("batch" in difference for difference in record["differences"])
-        return small == (settings.proof == "small")
+        return compared(record) == planned_comparisons(record["leg"], settings)
     budgets = ("budget_seconds", "scoring_seconds")
     return record["threads"] == settings.threads and all(
         record.get(name) == getattr(settings, name) for name in budgets
     )
+
+
+Comparisons = dict[tuple[str, int], int]
+"""{(precision, batch): the last step that is compared}; 0 where nothing is trained."""
+
+
+def compared(record: dict) -> Comparisons:
+    """What a proof has compared. A record without batches was compared at the timed one."""
+    found = {}
+    for difference in record["differences"]:
+        key = difference["precision"], difference.get("batch", record["work"]["batch"])
+        found[key] = max(found.get(key, 0), difference["step"])
+    return found
+
+
+def planned_comparisons(name: str, settings: Settings) -> Comparisons:
+    """What a proof of a leg compares with these settings; nothing where there is no such leg any more."""
+    planned = {}
+    for leg in discover():
+        if leg.name == name:
+            for precision, golden in Plan(settings, (leg,)).comparisons(leg):
+                key = precision, golden.batch
+                planned[key] = max(planned.get(key, 0), golden.steps if leg.task.trained else 0)
+    return planned

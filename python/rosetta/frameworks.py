@@ -203,6 +203,11 @@ def unknown(word: str) -> str:
         for name in (leg.name, framework, f"{leg.framework.group}/{leg.framework.language}"):
             known[name] = name
         known.setdefault(leg.framework.name, framework)
+    group, _, language = word.partition("/")
+    if group in GROUPS and language not in LANGUAGES:
+        near = guess(language, LANGUAGES)
+        meant = f"; did you mean {group}/{near}?" if near else "."
+        return f"no leg, language or group is called {word!r}{meant} The languages are {', '.join(LANGUAGES)}"
     near = guess(word, known)
     meant = f"; did you mean {known[near]}?" if near else "."
     return (

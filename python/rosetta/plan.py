@@ -172,12 +172,13 @@ class Plan:
     def proof_settings(self, leg: Leg) -> str:
         s = self.settings
         batch = s.work[leg.task.name]["batch"]
-        return json.dumps([*self.nature(leg), self.proof_threads, s.proof, s.proof_steps, batch])
+        named = {"threads": self.proof_threads, "proof": s.proof, "proof_steps": s.proof_steps, "batch": batch}
+        return json.dumps([*self.nature(leg), named])
 
     def round_settings(self, leg: Leg) -> str:
         s = self.settings
-        budget = [s.budget_seconds, s.scoring_seconds]
-        return json.dumps([*self.nature(leg), s.threads, s.warm_up, *budget, s.work[leg.task.name]])
+        named = {name: getattr(s, name) for name in ("threads", "warm_up", "budget_seconds", "scoring_seconds")}
+        return json.dumps([*self.nature(leg), {**named, "work": s.work[leg.task.name]}])
 
     def run_settings(self, leg: Leg, number: int) -> str:
         """Those of a leg's proof, number 0, or of a round."""

@@ -25,6 +25,10 @@ STATUSES = {
     "out-of-memory": "needed more memory than there was",
     "invalid": "measured something impossible",
 }
+PROVEN = {"ok", "variant"}
+"""Statuses of a leg that computes what it is said to compute."""
+EXCUSED = {"unavailable", "unsupported", "retired"}
+"""Statuses of a leg that cannot run here and is no fault of anybody's."""
 
 
 class RecordError(Exception):

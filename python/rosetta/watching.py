@@ -12,10 +12,9 @@ from rich.text import Text
 from rosetta import estimate, records
 from rosetta.estimate import Done, Job, about, took
 from rosetta.plan import REPORTS, Plan
+from rosetta.records import EXCUSED, PROVEN
 from rosetta.report.words import plural
 
-EXCUSED = {"unavailable", "unsupported", "retired"}
-PROVEN = {"ok", "variant"}
 RUNS = {"proof", "round"}
 WORDS = {
     "environment": "environment {name}",
@@ -90,19 +89,26 @@ class Watch(AbstractContextManager):
         self.planned, self.lanes, self.idle = True, event["lanes"], set(event["idle"])
         self.todo = {job.key: job for job in (Job(*fields) for fields in event["jobs"])}
         self.left = dict(self.todo)
-        for name in self.states.keys() - {name for kind, name, _ in self.todo if kind in RUNS}:
-            self.states[name] = self.status_before(name)
+        for name in self.states:
+            self.earlier(name)
         for line in event["lines"]:
             self.say(line)
 
-    def status_before(self, name: str) -> str:
-        """Of a leg that has nothing to do: how it ended in an earlier run."""
-        try:
-            record = records.read(self.plan.record(self.plan.leg(name)))
-        except records.RecordError:
-            return "waiting"
-        self.reasons[name] = record["reason"]
-        return "timed" if record["status"] == "ok" else record["status"]
+    def earlier(self, name: str) -> None:
+        """Takes over what earlier runs have left of a leg and this one does not make again."""
+        leg = self.plan.leg(name)
+        for number in range(self.plan.settings.rounds + 1):
+            key = ("round" if number else "proof", name, number)
+            try:
+                record = None if key in self.todo else records.read(self.plan.run_record(leg, number))
+            except records.RecordError:
+                continue
+            if record:
+                self.statuses[key] = record["status"]
+                if record["status"] not in PROVEN:
+                    self.reasons.setdefault(name, record["reason"])
+        if any(key[0] in RUNS and key[1] == name for key in self.statuses):
+            self.states[name] = self.state(name)
 
     def starts(self, key: tuple) -> None:
         kind, name, _ = key
@@ -123,8 +129,8 @@ class Watch(AbstractContextManager):
             self.stops(name)
         if kind in RUNS:
             self.states[name] = self.state(name)
-            if status not in PROVEN:
-                self.reasons.setdefault(name, reason)
+            if status not in PROVEN and (kind == "proof" or name not in self.reasons):
+                self.reasons[name] = reason
         if kind == "environment":
             self.environment_ends(name, status, reason)
         elif kind in RUNS:
@@ -139,15 +145,17 @@ class Watch(AbstractContextManager):
             self.left[key] = Job(*key, estimate.INSTANT_SECONDS)
 
     def state(self, leg: str) -> str:
-        """Of a leg, from what has ended of it in this run; what was there before ended well, or it would be made again."""
+        """Of a leg, from what has ended of it, in this run or before."""
         proof = self.statuses.get(("proof", leg, 0), "ok")
         rounds = [status for (kind, name, _), status in self.statuses.items() if (kind, name) == ("round", leg)]
         if any(key[0] in RUNS and key[1] == leg for key in self.running):
             return "running"
         if proof != "ok":
             return proof
+        if ("proof", leg, 0) in self.left:
+            return "waiting"
         if any(kind == "round" and name == leg for kind, name, _ in self.left):
-            return "waiting" if ("proof", leg, 0) in self.left else "proven"
+            return "proven"
         return "timed" if "ok" in rounds or not rounds else rounds[0]
 
     def environment_ends(self, name: str, status: str, reason: str) -> None:
@@ -196,12 +204,19 @@ class Watch(AbstractContextManager):
 
     def counts(self) -> str:
         """`12 of 27 timed`, of the legs that can run here; while none is, `3 of 27 proven`."""
-        states = [state for name, state in self.states.items() if name not in self.idle and state not in EXCUSED]
-        timed = states.count("timed")
-        return f"{timed or len(self.proven())} of {len(states)} {'timed' if timed else 'proven'}"
+        able = [name for name, state in self.states.items() if name not in self.idle and state not in EXCUSED]
+        timed = sum(map(self.is_timed, able))
+        return f"{timed or len(self.proven())} of {len(able)} {'timed' if timed else 'proven'}"
+
+    def is_timed(self, name: str) -> bool:
+        """Whether the proof and all rounds of a leg have ended, and a round well; whatever the proof says."""
+        is_left = any(key[0] in RUNS and key[1] == name for key in self.left)
+        return not is_left and any(
+            status == "ok" for key, status in self.statuses.items() if key[:2] == ("round", name)
+        )
 
     def proven(self) -> list[str]:
-        """Legs whose proof of this run has ended well."""
+        """Legs whose proof has ended well."""
         return [name for (kind, name, _), status in self.statuses.items() if kind == "proof" and status in PROVEN]
 
     def states_in_words(self) -> dict[str, str]:
@@ -241,12 +256,17 @@ class Watch(AbstractContextManager):
         )
         return Group(counts, Text(f"now: {now}")) if self.todo else Group(Text("now: finding out what has to be done"))
 
-    def summary(self, targets: list[str], seconds: float) -> list[str]:
-        """What is said at the end of a run that went through."""
+    def summary(self, targets: list[str], seconds: float, whole: bool = True) -> list[str]:
+        """What is said at the end of a run that went through.
+
+        Args:
+            whole: whether the targets take all legs; else only those count of which something was done.
+        """
         made = ", ".join(targets)
         if not self.planned and not self.statuses:
             return [f"Nothing has changed, so nothing had to be done: {made}"]
-        legs = [leg for leg in self.plan.legs if self.plan.record(leg).exists()]
+        done = {name for kind, name, _ in self.todo if kind in RUNS}
+        legs = [leg for leg in self.plan.legs if (whole or leg.name in done) and self.plan.record(leg).exists()]
         ended = [records.read(self.plan.record(leg)) for leg in legs]
         ran = sum(record["status"] in PROVEN for record in ended)
         text = [f"Done in {took(seconds)}: {made}"]
