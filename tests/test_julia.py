@@ -341,8 +341,9 @@ def running(pid):
 
 
 def interrupt(condition):
-    """What Ctrl-C does, once a condition holds."""
+    """What Ctrl-C does, once a condition holds and whoever started the process waits for it."""
     wait_for(condition)
+    time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGINT)
 
 

@@ -142,9 +142,9 @@ class Log:
             threading.Thread(target=self.follow, args=(stream, lines), daemon=True)
             for stream, lines in ((process.stdout, output), (process.stderr, errors))
         ]
-        for reader in readers:
-            reader.start()
         try:
+            for reader in readers:
+                reader.start()
             code = process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.write(f"ended after {seconds:.0f} s\n")
