@@ -251,8 +251,9 @@ for name, priority, late in (("proof", PROOF, False), ("late_proof", LATE_PROOF,
             f"reports/logs/proof-{LEG}.log",
         conda:
             "environment.yml"
-        # On a CPU two at a time, with one thread each; a GPU's memory is one leg's alone.
-        threads: HALF if plan.settings.device == "cpu" else workflow.cores
+        # On a CPU two at a time, with one thread each; a GPU's memory is one leg's alone. A late proof takes all cores: it would
+        # start as soon as one is free, before the rounds, which need all.
+        threads: HALF if plan.settings.device == "cpu" and not late else workflow.cores
         resources:
             pair=1,
         priority: priority
