@@ -38,11 +38,21 @@ def test_list_has_a_row_for_each_framework_whole_where_it_is_piped(tmp_path):
     assert {row["group"] for row in rows} == set(frameworks.GROUPS)
 
 
-def test_list_cuts_no_word_on_a_terminal_of_80_columns(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "out", Console(width=80, file=io.StringIO()))
-    cli.list_legs()
-    shown = cli.out.file.getvalue()
+@pytest.fixture
+def list_on(tmp_path, monkeypatch):
+    """What `rosetta list` shows on a terminal of so many columns."""
+
+    def shown(columns: int) -> str:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(cli, "out", Console(width=columns, file=io.StringIO()))
+        cli.list_legs()
+        return cli.out.file.getvalue()
+
+    return shown
+
+
+def test_list_cuts_no_word_on_a_terminal_of_80_columns(list_on):
+    shown = list_on(80)
     assert "…" not in shown
     assert max(map(len, shown.splitlines())) <= 80
     for leg in discover():
@@ -69,11 +79,8 @@ def test_make_hands_the_legs_on_as_they_are(tmp_path):
     assert given() == ["bench"]
 
 
-def test_list_leaves_columns_out_rather_than_cut_a_task_on_50_columns(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "out", Console(width=50, file=io.StringIO()))
-    cli.list_legs()
-    shown = cli.out.file.getvalue()
+def test_list_leaves_columns_out_rather_than_cut_a_task_on_50_columns(list_on):
+    shown = list_on(50)
     assert "…" not in shown
     assert all(task in shown for task in ("cnn", "rnn", "resnet50"))
     assert all(f"{leg.framework.language}/{leg.framework.name} " in shown for leg in discover())

@@ -152,7 +152,7 @@ def environment(found: Announcement, name: str) -> float:
     needs, settings = environments.needs(name), found.settings
     # On a GPU other, larger packages come; the sizes are those for a CPU.
     sized = settings.device == "cpu"
-    size, disk = (getattr(needs, field, 0) if sized else 0 for field in ("download_mb", "disk_mb"))
+    size, disk = (needs.download_mb, needs.disk_mb) if sized else (0, 0)
     used = {leg.framework.environment for leg in discover() if leg.name not in found.idle}
     made = settings.deployment == "current" or name not in used or is_made(name, settings)
     if not made:

@@ -324,7 +324,7 @@ def implausible(record: dict, leg: Leg) -> None:
     """Rejects what cannot be: twice as fast as the device's own ceiling, or phases longer than the process lived."""
     total = sum(phase["seconds"] for phase in record["phases"])
     work = record["work"]
-    calls = [phase for phase in record["phases"] if phase["phase"] == "epoch"]
+    calls = records.calls(record)
     if total > record["outer_seconds"]:
         record.update(
             status="invalid",

@@ -15,7 +15,6 @@ from .progress import Progress
 def write(
     legs: list[dict],
     folder: Path,
-    progress: Progress | None = None,
     left_out: Sequence[Leg] = (),
     settings: Sequence[str] = (),
 ) -> list[Path]:
@@ -23,7 +22,6 @@ def write(
 
     Args:
         legs: leg records (schema "leg"), of any status; one leg may come once per profile, device and precision.
-        progress: how far a run has come that still goes on: there may then be no leg yet, and legs may lack rounds.
         left_out: legs that the report does not have; it says how many, and which command adds them.
         settings: KEY=VALUE words of the run that makes the report, which that command repeats.
 
@@ -35,7 +33,7 @@ def write(
     """
     from . import page
 
-    return page.write(legs, Path(folder), progress, left_out, settings)
+    return page.write(legs, Path(folder), left_out, settings)
 
 
 def write_running(

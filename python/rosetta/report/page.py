@@ -39,18 +39,17 @@ FILTERS = (
 def write(
     legs: list[dict],
     folder: Path,
-    progress: Progress | None = None,
     left_out: Sequence[Leg] = (),
     settings: Sequence[str] = (),
 ) -> list[Path]:
     """See `rosetta.report.write`."""
-    if not legs and progress is None:
+    if not legs:
         raise records.RecordError(
             "no leg record to report on; run a leg first, for example: rosetta run python/numpy/cnn"
         )
     legs = in_order(legs)
     table = results.table(legs)
-    view = view_of(legs, table, folder, progress or NOTHING_RUNS, left_out, settings)
+    view = view_of(legs, table, folder, NOTHING_RUNS, left_out, settings)
     texts = {"results.csv": table.to_csv(index=False), "results.json": in_json(legs, table, view)}
     texts |= {name: render(f"{name}.j2", view) for name in ("summary.md", "summary.html")}
     folder.mkdir(parents=True, exist_ok=True)
