@@ -25,10 +25,19 @@ def nothing(event) -> None:
 
 
 def prove(
-    plan: Plan, leg: Leg, say: Callable = nothing, listen: Callable = nothing, attempt: int | None = None
+    plan: Plan,
+    leg: Leg,
+    say: Callable = nothing,
+    listen: Callable = nothing,
+    attempt: int | None = None,
+    together: bool = False,
 ) -> dict:
-    """Runs the proof of a leg and writes its record, whatever happens."""
-    return run(plan, leg, 0, say, listen, attempt)
+    """Runs the proof of a leg and writes its record, whatever happens.
+
+    Args:
+        together: proofs may share a GPU; the caller starts no more of them than its memory has room for.
+    """
+    return run(plan, leg, 0, say, listen, attempt, together)
 
 
 def measure(
@@ -38,7 +47,9 @@ def measure(
     return run(plan, leg, number, say, listen, attempt)
 
 
-def run(plan: Plan, leg: Leg, number: int, say: Callable, listen: Callable, attempt: int | None) -> dict:
+def run(
+    plan: Plan, leg: Leg, number: int, say: Callable, listen: Callable, attempt: int | None, together: bool = False
+) -> dict:
     path = plan.run_record(leg, number)
     log = plan.log(leg, path.stem)
     record = blank(plan, leg, number, log, next_attempt(plan, leg, number) if attempt is None else attempt)
@@ -51,7 +62,7 @@ def run(plan: Plan, leg: Leg, number: int, say: Callable, listen: Callable, atte
         if reason := obstacle(leg, plan.settings, marker):
             record.update(status="unavailable", reason=reason)
         else:
-            work(plan, leg, number, marker, log, record, say, listen)
+            work(plan, leg, number, marker, log, record, say, listen, together)
     records.write(path, record)
     records.remember(HISTORY, record)
     return record
@@ -166,7 +177,15 @@ def published_work(task: str) -> dict[str, int]:
 
 
 def work(
-    plan: Plan, leg: Leg, number: int, marker: dict, log: Path, record: dict, say: Callable, listen: Callable
+    plan: Plan,
+    leg: Leg,
+    number: int,
+    marker: dict,
+    log: Path,
+    record: dict,
+    say: Callable,
+    listen: Callable,
+    together: bool = False,
 ) -> None:
     """Runs the worker and fills the record with what came of it."""
     settings, task = plan.settings, leg.task
@@ -212,8 +231,9 @@ def work(
     extra = {**toolchain.get("environment", {}), **marker["variables"], **own}
     variables = isolation.variables(record["threads"], settings.device, extra, settings.deployment)
     python = environments.interpreter(marker, settings)
-    # Proofs may share processors, as nobody times them; a GPU's memory is for one leg alone.
-    with isolation.device_lock(settings.device, say, shared=not number and settings.device == "cpu"):
+    # Proofs may share processors, as nobody times them; a GPU's memory is for one leg alone, unless the caller says that it suffices.
+    shared = not number and (together or settings.device == "cpu")
+    with isolation.device_lock(settings.device, say, shared=shared):
         if number:
             record["other_load_percent"] = machine.other_load()
             record["ceiling_gflops"] = ceiling(settings, record["computes"])
@@ -351,15 +371,25 @@ def implausible(record: dict, leg: Leg) -> None:
 
 def ensure_data(plan: Plan, task: Task, say: Callable = nothing) -> dict:
     """Makes what a task needs and is missing: arrays, weights, golden values. Gives the manifest of the arrays."""
+    manifest = ensure_arrays(plan, task)
+    for golden in missing_goldens(plan, task):
+        say(f"{task.name}: computing the golden values in float64")
+        prepare.golden(plan, task, golden)
+    return manifest
+
+
+def ensure_arrays(plan: Plan, task: Task) -> dict:
+    """Makes what a round of a task needs and is missing: arrays and weights. Gives the manifest of the arrays."""
     manifest = prepare.arrays(plan, task, data.Bars())
     if not (plan.weights(task) / "manifest.json").exists():
         prepare.weights(plan, task)
-    newest = max(it.stat().st_mtime for it in (plan.arrays(task) / "manifest.json", *prepare.golden_sources()))
-    for golden in plan.goldens(task):
-        if not golden.path.exists() or golden.path.stat().st_mtime < newest:
-            say(f"{task.name}: computing the golden values in float64")
-            prepare.golden(plan, task, golden)
     return manifest
+
+
+def missing_goldens(plan: Plan, task: Task) -> list[Golden]:
+    """The golden values of a task that are not there, or are older than the arrays or the code that they come from."""
+    newest = max(it.stat().st_mtime for it in (plan.arrays(task) / "manifest.json", *prepare.golden_sources()))
+    return [it for it in plan.goldens(task) if not it.path.exists() or it.path.stat().st_mtime < newest]
 
 
 def provide(plan: Plan, name: str, say: Callable = print, generation: int | None = None) -> dict:
