@@ -1,7 +1,7 @@
 """What a GPU that is there for ten minutes is used for: one round of the legs that matter, their proofs, then more rounds.
 
     benchmarks/gpu.sh OUT                                     on the machine with the GPU; again, to go on where it ended
-    benchmarks/gpu.sh OUT --only golden                       golden values beforehand, without a GPU: OUT/golden, for --golden
+    benchmarks/gpu.sh OUT --only golden                       golden values beforehand, without a GPU: OUT/golden; take it along as .golden
     benchmarks/gpu.sh OUT --device cpu --legs python/jax/cnn -c profile=smoke -c deployment=isolated      a rehearsal
 
 Every record is a line of OUT/records.jsonl as soon as it exists; what is there with the status ok is not run again. OUT/failures.log has the last
@@ -30,7 +30,7 @@ import psutil
 import threadpoolctl
 import typer
 from rosetta import cli, environments, isolation, machine, measuring, prepare, records
-from rosetta.config import ConfigError, usable_cores
+from rosetta.config import ROOT, ConfigError, usable_cores
 from rosetta.frameworks import Leg, discover, matches, unknown, unsupported
 from rosetta.plan import Golden, Plan
 from rosetta.tasks import Task
@@ -144,16 +144,14 @@ class Session:
         if log.exists():
             last = log.read_text(errors="replace").splitlines()[-40:]
             with open(self.folder / "failures.log", "a") as file:
-                print(*job.name, record["status"], record["reason"], *last, "", sep="\n", file=file)
+                header = f"{' '.join(map(str, job.name))}: {record['status']}: {record['reason']}"
+                print(header, *last, "", sep="\n", file=file)
 
     def say(self, job: Job, status: str, found: float | None, reason: str) -> None:
         what = f"{job.kind} {job.number}" if job.number else job.kind
-        time_ = f"{found:9.4f} s" if found else " " * 11
-        left = f"{self.left():4.0f} s left"
-        print(
-            f"{left}  {job.leg.name:<31} {job.plan.settings.precision} {what:<8} {status:<11} {time_}  {reason[:150]}",
-            flush=True,
-        )
+        timed = f"{found:9.4f} s" if found else " " * 11
+        words = f"{job.leg.name:<31} {job.plan.settings.precision} {what:<8} {status:<11} {timed}  {reason[:150]}"
+        print(f"{self.left():4.0f} s left  {words}".rstrip(), flush=True)
 
     def left(self) -> float:
         return self.deadline - time.monotonic()
@@ -165,12 +163,9 @@ class Session:
 
     def fits(self, job: Job) -> bool:
         """Whether a job may be started: its like has not failed, and it is expected to end in time."""
-        like = [
-            record["outer_seconds"]
-            for record in self.kept
-            if (record["leg"], record["kind"]) == (job.leg.name, job.kind) and record["outer_seconds"]
-        ]
-        return job.series not in self.failed and max(like, default=UNKNOWN_SECONDS) <= self.left()
+        leg, _, *like = job.series
+        like = [r["outer_seconds"] for r in self.kept if [r["leg"], r["device"], r["kind"]] == [leg, *like]]
+        return job.series not in self.failed and (max(like, default=0) or UNKNOWN_SECONDS) <= self.left()
 
 
 def seconds(record: dict) -> float | None:
@@ -296,7 +291,7 @@ def sources(plan: Plan, task: Task) -> str:
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
-def ensure_goldens(session: Session, proofs: list[Job], folder: Path | None) -> list[Job]:
+def ensure_goldens(session: Session, proofs: list[Job], folder: Path) -> list[Job]:
     """Takes golden values from `folder`, makes the others, several at a time, and keeps all in OUT/golden.
 
     Returns:
@@ -305,17 +300,18 @@ def ensure_goldens(session: Session, proofs: list[Job], folder: Path | None) -> 
     wanted = {
         golden.path: (job.plan, job.leg.task, golden) for job in proofs for golden in job.plan.goldens(job.leg.task)
     }
-    if folder:
-        for plan, task, golden in wanted.values():
-            fetch(folder / task.name, plan, task, golden)
+    for plan, task, golden in wanted.values():
+        fetch(folder / task.name, plan, task, golden)
     missing = [it for it in wanted.values() if it[2] in measuring.missing_goldens(it[0], it[1])]
     if missing:
         at_once = min(len(missing), max(1, usable_cores() // 2))
-        print(f"computing {len(missing)} golden values in float64, {at_once} at a time", flush=True)
+        print(f"computing golden values in float64: {len(missing)} files, {at_once} at a time", flush=True)
         # A process each: the reference keeps how it rounds in its module.
         pool = multiprocessing.get_context("spawn").Pool(at_once, keep_to, [usable_cores() // at_once])
         with pool, suppress(multiprocessing.TimeoutError):
-            pool.starmap_async(prepare.golden, missing, chunksize=1).get(max(0, session.left()))
+            pool.starmap_async(prepare.golden, missing, chunksize=1).get(
+                max(0, min(session.left(), threading.TIMEOUT_MAX))
+            )
     for plan, task, golden in wanted.values():
         if golden not in measuring.missing_goldens(plan, task):
             kept = session.folder / "golden" / task.name
@@ -421,17 +417,19 @@ def main(
     ] = "",
     only: Annotated[str, typer.Option(help="rounds, proofs, or golden: golden values alone")] = "",
     device: str = "cuda",
-    minutes: Annotated[float, typer.Option(help="after which it ends")] = 7.0,
+    minutes: Annotated[
+        float, typer.Option(help="after which it ends; golden values alone take as long as they take")
+    ] = 7.0,
     timeout: Annotated[float, typer.Option(help="seconds of a proof or a round after which it is killed")] = 120.0,
     rounds: Annotated[int, typer.Option(help="of each leg at most")] = 20,
     proofs_at_once: Annotated[int, typer.Option(help="as many as the GPU's memory has room for")] = 4,
     golden: Annotated[
-        Path | None, typer.Option(help="a folder `golden` that an earlier session left in its OUT")
-    ] = None,
+        Path, typer.Option(help="a folder `golden` that an earlier session left in its OUT", show_default=".golden")
+    ] = ROOT / ".golden",
     overrides: Annotated[list[str] | None, typer.Option("--config", "-c", metavar="KEY=VALUE")] = None,
 ):
-    session = Session(out.resolve(), time.monotonic() + 60 * minutes)
-    golden = golden and golden.resolve()
+    session = Session(out.resolve(), time.monotonic() + 60 * minutes if only != "golden" else float("inf"))
+    golden = golden.resolve()
     workdir = session.folder / "work"
     workdir.mkdir(parents=True, exist_ok=True)
     os.environ["ROSETTA_WORKDIR"] = str(workdir)
@@ -456,9 +454,7 @@ def main(
             table(session.kept)
 
 
-def everything(
-    session: Session, proofs: list[Job], only: str, rounds: int, proofs_at_once: int, golden: Path | None
-) -> None:
+def everything(session: Session, proofs: list[Job], only: str, rounds: int, proofs_at_once: int, golden: Path) -> None:
     """A round of each, the proofs that are missing, more rounds."""
 
     def round_(number: int) -> list[Job]:
@@ -467,10 +463,10 @@ def everything(
     if only != "proofs":
         carry_out(session, round_(1), 1)
     if only != "rounds":
-        missing = [job for job in proofs if not session.done(job) and session.fits(job)]
+        missing = [job for job in proofs if not session.done(job)]
         for task in dict.fromkeys(job.leg.task.name for job in missing):
-            able = ensure_goldens(session, [job for job in missing if job.leg.task.name == task], golden)
-            carry_out(session, able, proofs_at_once)
+            fitting = [job for job in missing if job.leg.task.name == task and session.fits(job)]
+            carry_out(session, ensure_goldens(session, fitting, golden), proofs_at_once)
     for number in range(2, rounds + 1) if only != "proofs" else ():
         carry_out(session, round_(number), 1)
 
