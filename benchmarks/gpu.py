@@ -332,7 +332,7 @@ def fetch(folder: Path, plan: Plan, task: Task, golden: Golden) -> None:
     path, stated = folder / golden.path.name, folder / "sources.txt"
     if not path.exists() or golden not in measuring.missing_goldens(plan, task):
         return
-    if stated.read_text() != sources(plan, task):
+    if not stated.exists() or stated.read_text() != sources(plan, task):
         print(f"{path} was made from other arrays or by other code; it is made anew", flush=True)
         return
     golden.path.parent.mkdir(parents=True, exist_ok=True)
@@ -416,7 +416,7 @@ def main(
         str, typer.Option(help="only these; with --legs, each of those legs in each of these, planned or not")
     ] = "",
     only: Annotated[str, typer.Option(help="rounds, proofs, or golden: golden values alone")] = "",
-    device: str = "cuda",
+    device: Annotated[str, typer.Option(help="cuda, or cpu for a rehearsal")] = "cuda",
     minutes: Annotated[
         float, typer.Option(help="after which it ends; golden values alone take as long as they take")
     ] = 7.0,
@@ -468,6 +468,8 @@ def everything(session: Session, proofs: list[Job], only: str, rounds: int, proo
             fitting = [job for job in missing if job.leg.task.name == task and session.fits(job)]
             carry_out(session, ensure_goldens(session, fitting, golden), proofs_at_once)
     for number in range(2, rounds + 1) if only != "proofs" else ():
+        if not any(map(session.fits, round_(number))):
+            break
         carry_out(session, round_(number), 1)
 
 

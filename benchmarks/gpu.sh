@@ -9,7 +9,7 @@
 #     jsonschema jsonschema-specifications referencing rpds-py attrs pooch platformdirs threadpoolctl filelock \
 #     tqdm nvidia-ml-py psutil keras==3.15.1 namex optree tinygrad==0.14.0
 #
-# The harness itself needs numpy, pyyaml, typer, rich, packaging and requests besides.
+# The harness itself needs numpy, pyarrow, pyyaml, typer, rich, packaging and requests besides.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 wheels=$root/.wheels
