@@ -103,6 +103,15 @@ def test_warming_up_ends_early_where_its_steps_take_minutes(attempt):
     assert phases(attempt(warm_up=3, setup=few)).count("warm_up") == 1
 
 
+def test_a_leg_that_trains_in_blocks_runs_one_before_the_clock(attempt, tmp_path):
+    """The program for a block is compiled, and timed once, before the first epoch. What does not fit the samples is left out."""
+    note = "print(len(order), flush=True)"
+    for block, calls in ((2, ["4", "4", "8", "8", "8", "8"]), (3, ["4", "4", "8", "8"])):
+        outcome = attempt(setup=f"steps_per_execution = lambda model: {block}", train=note)
+        assert outcome.status == "ok"
+        assert ((tmp_path / "leg.log").read_text().split(), phases(outcome).count("warm_up")) == (calls, len(calls) - 3)
+
+
 @pytest.mark.parametrize(
     ("epochs", "steps", "step_seconds", "budget", "calls"),
     [

@@ -1,6 +1,6 @@
 """JAX with Flax NNX: ResNet-50 features, forward only."""
 
-from functools import partial
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,7 @@ class ResNet50(nnx.Module):
     def __call__(self, x):
         x = nnx.max_pool(nnx.relu(self.bn1(self.conv1(x))), (3, 3), (2, 2), self.padding)
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return x.mean((1, 2), dtype=self.conv1.param_dtype)
+        return x.mean((1, 2))
 
 
 def stage(width_in, width, blocks, stride, options):
@@ -64,6 +64,11 @@ def stage(width_in, width, blocks, stride, options):
 # Build
 def build(task, weights):
     model = setup(task)
+    if (
+        task.precision == "bf16"
+    ):  # nothing is trained: weights and pictures are cast here, once, instead of in every pass
+        model.weights = jnp.bfloat16
+        model.kind = {"param_dtype": jnp.bfloat16, "dtype": jnp.bfloat16}
     # Shapes alone: to draw initial weights, JAX would compile a program for each layer.
     network = nnx.eval_shape(
         lambda: ResNet50({"same": task.as_shipped, "kind": {"rngs": nnx.Rngs(task.seed), **model.kind}})
@@ -76,7 +81,9 @@ def build(task, weights):
         kernel = kind == "weight" and array.ndim == 4
         own = "kernel" if kernel else {"weight": "scale", **NAMES}.get(kind, kind)
         getattr(layer, own).set_value(jnp.asarray(array.transpose(2, 3, 1, 0) if kernel else array, model.weights))
-    model.graph, model.state = nnx.split(network)
+    graph, state = nnx.split(network)
+    model.state, structure = jax.tree.flatten(state)
+    model.features = features(graph, structure)
     return model
 
 
@@ -88,10 +95,17 @@ def place(model, array):
 
 
 # Predict
-@partial(jax.jit, static_argnames="graph")
-def features(graph, state, x):
-    return nnx.merge(graph, state)(x)
+@cache
+def features(graph, structure):
+    """The compiled network of a graph. To hash a graph takes longer than a batch on a GPU, so it is done once, here."""
+
+    @jax.jit
+    def forward(leaves, x):
+        found = nnx.merge(graph, jax.tree.unflatten(structure, leaves))(x)
+        return found.astype(jnp.promote_types(found.dtype, jnp.float32))  # NumPy has no bfloat16
+
+    return forward
 
 
 def predict(model, x):
-    return np.concatenate([features(model.graph, model.state, part) for part in x])
+    return np.concatenate([model.features(model.state, part) for part in x])

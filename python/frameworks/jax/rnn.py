@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from setup import setup, synchronize  # noqa: F401
+from setup import blocks, in_turn, setup, steps_per_execution, synchronize  # noqa: F401
 
 
 # Setup: NNX's cell has the canonical gates r, z, n and applies the reset after the product, as here. Its hidden product has
@@ -17,16 +17,29 @@ class GRUCell(nnx.GRUCell):
         super().__init__(width_in, width, rngs=rngs, **kind)
         self.dense_h = nnx.Linear(width, 3 * width, rngs=rngs, **kind)
 
+    # `i` is dense_i of the token: formed for all tokens at once, it is one large product instead of 150 small ones.
+    def __call__(self, h, i):
+        i_r, i_z, i_n = jnp.split(i, 3, axis=-1)
+        k_r, k_z, k_n = jnp.split(self.dense_h(h), 3, axis=-1)
+        r, z = nnx.sigmoid(i_r + k_r), nnx.sigmoid(i_z + k_z)
+        n = nnx.tanh(i_n + r * k_n)
+        h = (1 - z) * n + z * h
+        return h, h
+
 
 class RNN(nnx.Module):
-    def __init__(self, cell, rngs, **kind):
+    def __init__(self, cell, rngs, unroll, **kind):
         self.embedding = nnx.Embed(30_000, 125, rngs=rngs, **kind)
-        self.gru = nnx.RNN(cell(125, 100, rngs=rngs, **kind), time_major=True, return_carry=True)
+        # The weights are the same at every token, not state that is carried from one to the next, as nnx.RNN assumes.
+        same = nnx.StateAxes({...: None})
+        cell = cell(125, 100, rngs=rngs, **kind)
+        self.gru = nnx.RNN(cell, time_major=True, return_carry=True, unroll=unroll, state_axes=same)
         self.dense = nnx.Linear(100, 2, rngs=rngs, **kind)
 
     def __call__(self, x):
         # Time first: lax.scan, which nnx.RNN is made of, goes along the first axis.
-        h, _ = self.gru(self.embedding(x.T))
+        x, cell = self.embedding(x.T), self.gru.cell
+        h, _ = self.gru(cell.dense_i(x) if isinstance(cell, GRUCell) else x)
         return self.dense(h).astype(self.dense.param_dtype)
 
 
@@ -56,7 +69,9 @@ def variables(network):
 
 def load(model, weights):
     cell = nnx.GRUCell if model.task.as_shipped else GRUCell
-    network = RNN(cell, nnx.Rngs(model.task.seed), **model.kind)
+    # Ten tokens at a time: on an H200 a step takes .55 of the time so, on a CPU 1.4 times as long.
+    unroll = 10 if model.task.device == "cuda" else 1
+    network = RNN(cell, nnx.Rngs(model.task.seed), unroll, **model.kind)
     for name, variable in variables(network).items():
         array = weights[name] if name == "embedding.weight" else weights[name].T
         variable[...] = jnp.asarray(array, model.weights)
@@ -71,23 +86,28 @@ def place(model, array):
 
 # Train: `donate` lets the new weights take the memory of the old.
 @partial(jax.jit, static_argnames="graph", donate_argnames="state")
-def step(graph, state, x, y, batch):
-    network, optimizer = nnx.merge(graph, state)
+def steps(graph, state, x, y, batches):
+    """One step for each row of `batches`, in one program."""
 
-    def loss(network):
-        return optax.softmax_cross_entropy_with_integer_labels(network(x[batch]), y[batch]).mean()
+    def step(state, batch):
+        network, optimizer = nnx.merge(graph, state)
 
-    value, gradients = nnx.value_and_grad(loss)(network)
-    optimizer.update(network, gradients)
-    return nnx.state((network, optimizer)), value
+        def loss(network):
+            return optax.softmax_cross_entropy_with_integer_labels(network(x[batch]), y[batch]).mean()
+
+        value, gradients = nnx.value_and_grad(loss)(network)
+        optimizer.update(network, gradients)
+        return nnx.state((network, optimizer)), value
+
+    return in_turn(step, state, batches)
 
 
 def train(model, x, y, order):
     losses = []
-    for batch in order.reshape(-1, model.task.batch):
-        model.state, loss = step(model.graph, model.state, x, y, batch)
-        losses.append(loss)
-    return losses
+    for batches in blocks(model, order):
+        model.state, values = steps(model.graph, model.state, x, y, batches)
+        losses.append(values)
+    return np.concatenate(losses)  # read only when every batch has been queued
 
 
 # Predict

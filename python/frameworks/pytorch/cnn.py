@@ -1,20 +1,23 @@
 """PyTorch: the CNN on CIFAR-10."""
 
+from functools import partial
+
+import numpy as np
 import torch
-from setup import DTYPES, autocast, compile, setup, synchronize  # noqa: F401
+from setup import DTYPES, aligned, autocast, compile, corner, fill, forget, memory_format, replayed, setup, synchronize  # noqa: F401
 from torch import nn
 from torch.nn import functional as F
 
 
 # Setup: PyTorch's layouts are the canonical ones (OIHW, [out, in], flatten as C, H, W): nothing is permuted.
 class CNN(nn.Module):
-    def __init__(self, dropout):
+    def __init__(self, dropout, few=50, many=100):
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 50, 3, padding=1)
-        self.conv2 = nn.Conv2d(50, 50, 3, padding=1)
-        self.conv3 = nn.Conv2d(50, 100, 3, padding=1)
-        self.conv4 = nn.Conv2d(100, 100, 3, padding=1)
-        self.dense1 = nn.Linear(100 * 8 * 8, 512)
+        self.conv1 = nn.Conv2d(3, few, 3, padding=1)
+        self.conv2 = nn.Conv2d(few, few, 3, padding=1)
+        self.conv3 = nn.Conv2d(few, many, 3, padding=1)
+        self.conv4 = nn.Conv2d(many, many, 3, padding=1)
+        self.dense1 = nn.Linear(many * 8 * 8, 512)
         self.dense2 = nn.Linear(512, 10)
         self.dropout_conv = nn.Dropout(0.25 if dropout else 0)
         self.dropout_dense = nn.Dropout(0.5 if dropout else 0)
@@ -34,51 +37,64 @@ class CNN(nn.Module):
 # Build
 def build(task, weights):
     device = setup(task)
-    # Channels last is the memory order that the convolution kernels of both CPU and GPU prefer.
-    model = CNN(task.dropout).to(device, DTYPES[task.precision], memory_format=torch.channels_last)
-    model.task = task
-    load(model, weights)
+    model = CNN(task.dropout, aligned(50, task), aligned(100, task))
+    model = model.to(device, DTYPES[task.precision], memory_format=memory_format(task))
+    model.task, model.shapes = task, {name: array.shape for name, array in weights.items()}
+    model.optimizer = torch.optim.SGD(model.parameters(), task.learning_rate, task.momentum, fused=True)
     # The loss is in `forward` so that it is compiled too. The fused optimizer is one kernel already and stays outside.
-    compile(model, task, **{"triton.cudagraphs": task.device == "cuda"})
+    compile(model, task)
+    x = place(model, np.zeros((task.batch, 3, 32, 32), np.float32))
+    y = place(model, np.zeros(task.batch, np.int64))
+    model.step = replayed(partial(step, model), task, x, y)
+    model.scores = replayed(partial(scores, model), task, x)
+    load(model, weights)
     return model
 
 
 # Load
 def load(model, weights):
-    model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
-    task = model.task
-    model.optimizer = torch.optim.SGD(model.parameters(), task.learning_rate, task.momentum, fused=True)
+    fill(model, weights)
+    forget(model.optimizer)
 
 
 # Place
 def place(model, array):
     parameter = next(model.parameters())
     tensor = torch.tensor(array).to(parameter.device)
-    return tensor.to(parameter.dtype, memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+    return tensor.to(parameter.dtype, memory_format=memory_format(model.task)) if tensor.ndim == 4 else tensor
 
 
 # Train
-def train(model, x, y, order):
+def step(model, x, y):
     model.train()
-    losses = []
-    for batch in torch.as_tensor(order, device=y.device).split(model.task.batch):
-        model.optimizer.zero_grad()
-        with autocast(model.task):
-            loss = model(x[batch], y[batch])
-        loss.backward()
-        model.optimizer.step()
-        losses.append(loss.detach().clone())  # a copy: the next replay of a CUDA graph overwrites its outputs
+    model.optimizer.zero_grad()
+    with autocast(model.task):
+        loss = model(x, y)
+    loss.backward()
+    model.optimizer.step()
+    return loss.detach()
+
+
+def train(model, x, y, order):
+    batches = torch.as_tensor(order, device=y.device).split(model.task.batch)
+    # A copy of each loss: the next replay of a CUDA graph overwrites its outputs.
+    losses = [model.step(x[batch], y[batch]).clone() for batch in batches]
     return torch.stack(losses).cpu()
 
 
 # Predict
-@torch.inference_mode()
-def predict(model, x):
+@torch.no_grad()
+def scores(model, x):
     model.eval()
     with autocast(model.task):
-        return torch.cat([model(part).clone() for part in x.split(model.task.batch)]).cpu()
+        return model(x)
+
+
+def predict(model, x):
+    return torch.cat([model.scores(part).clone() for part in x.split(model.task.batch)]).cpu()
 
 
 # Weights
 def weights(model):
-    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in model.state_dict().items()}
+    state = model.state_dict()
+    return {name: corner(state[name], shape).cpu().numpy().copy() for name, shape in model.shapes.items()}
