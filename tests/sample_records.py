@@ -212,7 +212,7 @@ def good_round(leg: str, number: int, seconds: float | None = None, **changes) -
         outer_seconds=sum(phase["seconds"] for phase in found) + 0.6,
         peak_memory_mb=random.Random(f"{leg} memory {number}").uniform(400, 1400),
         other_load_percent=random.Random(f"{leg} load {number}").uniform(0, 4),
-        **{"utilisation": 0.31, "ceiling_gflops": 118.0, **changes},
+        **{"utilisation": 0.31, "ceiling_gflops": 118.0, "ceiling": "a matrix product in NumPy 2.4.6", **changes},
     )
 
 

@@ -589,6 +589,52 @@ def test_the_command_line_shows_the_epoch_of_the_planned_work(monkeypatch):
     assert "from 8 of 20 steps" in text.getvalue()
 
 
+def table_after(page: str, words: str) -> str:
+    return page.partition(words)[2].partition("</table>")[0]
+
+
+def test_tables_show_the_utilisation_and_what_it_is_a_share_of(tmp_path, monkeypatch):
+    legs = [with_epochs(f"{name}/cnn", [[2.0, 2.0]]) for name in ("python/numpy", "julia/base")]
+    html, markdown = written(legs, tmp_path)
+    share = words.percent(0.31)
+    for start in ('<table class="ranking">', "<b>The best of each language</b>"):
+        assert table_after(html, start).count(f">{share}</td>") == 2
+    assert markdown.count(f"| {share} |") == 6, "the third table calls it kernels"
+    text = "Utilisation: the share of this device's ceiling (a matrix product in NumPy 2.4.6) that"
+    assert text in Page(html).all("body")[0]["text"]
+    assert text in markdown
+    assert "of this device's ceiling: a matrix product in NumPy 2.4.6, 118 GFLOP/s" in Page(html).all("body")[0]["text"]
+    shown = io.StringIO()
+    monkeypatch.setattr(cli, "out", Console(file=shown, width=200))
+    cli.show(legs)
+    assert shown.getvalue().count(share) == 2
+
+
+def test_without_a_ceiling_no_table_has_a_column_for_the_utilisation(tmp_path, monkeypatch):
+    changes = {"utilisation": None, "ceiling_gflops": None, "ceiling": ""}
+    names = ("python/numpy/cnn", "julia/base/cnn")
+    html, markdown = written([sample.good(name, **changes) for name in names], tmp_path)
+    for start in ('<table class="ranking">', "<b>The best of each language</b>"):
+        assert "utilisation" not in table_after(html, start)
+    assert "utilisation" not in markdown.lower()
+    columns = [line.count("|") for line in markdown.splitlines() if line.startswith("| framework |")]
+    rows = [line.count("|") for line in markdown.splitlines() if line.startswith("| numpy |")]
+    assert set(columns) == set(rows) == {12}
+    shown = io.StringIO()
+    monkeypatch.setattr(cli, "out", Console(file=shown, width=200))
+    cli.show([sample.good(name, **changes) for name in names])
+    assert "utilisation" not in shown.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("device", "ceiling"), [("cpu", "a matrix product in NumPy"), ("cuda", "cores and highest clock")]
+)
+def test_an_old_record_does_not_say_how_its_ceiling_came_about_and_the_page_does(device, ceiling, tmp_path):
+    old = edit(sample.good("python/pytorch/cnn", device=device), lambda run: run.pop("ceiling", None))
+    html, _ = written([old], tmp_path)
+    assert f"of this device's ceiling: {ceiling}, 118 GFLOP/s" in Page(html).all("body")[0]["text"]
+
+
 # A page while the pipeline runs
 
 

@@ -400,11 +400,14 @@ def proof_line(record: dict) -> None:
 
 def show(legs: list[dict]) -> int:
     from rosetta import records
-    from rosetta.report import shortened
+    from rosetta.report import results, shortened
+    from rosetta.report.words import percent
 
     names = [leg["leg"] for leg in legs]
-    table = Table(uncut("leg", names), "status", "median epoch, s", "accuracy", "reason", box=None)
-    for leg in legs:
+    used = [percent(results.utilisation(leg)) for leg in legs]
+    columns = ["status", "median epoch, s", *["utilisation"] * any(used), "accuracy", "reason"]
+    table = Table(uncut("leg", names), *columns, box=None)
+    for leg, share in zip(legs, used):
         phases = [phase for record in leg["rounds"] if record["status"] == "ok" for phase in record["phases"]]
         epochs = [seconds for record in records.good_rounds(leg) for seconds in records.planned_seconds(record)]
         accuracy = [phase["accuracy"] for phase in phases if "accuracy" in phase and not shortened.why(leg)]
@@ -415,6 +418,7 @@ def show(legs: list[dict]) -> int:
             leg["leg"],
             f"[{style}]{leg['status']}[/]",
             median,
+            *[share] * any(used),
             f"{accuracy[0]:.3f}" if accuracy else "",
             escape(leg["reason"]),
         )

@@ -1,4 +1,4 @@
-"""What a run ran on: device, clocks, libraries of the system, other load, and the ceiling of a matrix product."""
+"""What a run ran on: device, clocks, libraries of the system, other load, and what the processor and a GPU's cores can compute."""
 
 import os
 import platform
@@ -140,7 +140,8 @@ def gpu_peak_gflops(precision: str) -> float | None:
     """What the GPU's cores can compute at most, in 1e9 floating-point operations a second: in float32, a multiplication and an addition for
     each core and cycle at its highest clock, as NVIDIA's data sheets count.
 
-    None for other precisions, whose units the driver does not count, and where it tells too little or the machine has GPUs of several kinds.
+    It serves where no matrix product can be measured. None for other precisions, whose units the driver does not count, and where it tells too
+    little or the machine has GPUs of several kinds.
     """
     peaks = {2 * (gpu["cores"] or 0) * (gpu["clock_mhz"] or 0) / 1e3 for gpu in gpus()}
     return peaks.pop() or None if precision == "fp32" and len(peaks) == 1 else None

@@ -121,6 +121,10 @@ class Plan:
     def environment(self, name: str) -> Path:
         return SHARED / "environments" / f"{name}-{self.settings.device}-{self.settings.deployment}.json"
 
+    def ceiling(self, precision: str) -> Path:
+        """Where the measured ceiling of a GPU is kept for the other legs of a run."""
+        return SHARED / "environments" / f"ceiling-{self.settings.device}-{precision}.json"
+
     # Records
 
     @property

@@ -237,6 +237,7 @@ def context(legs: list[dict], table: pd.DataFrame, progress: Progress) -> dict:
     details = list(zip(legs, rows))
     then = [line for task in dict.fromkeys(leg["task"] for leg in legs) for line in published.lines(task, details)]
     best = [(comparison, several) for comparison in found if (several := comparisons.best_of_languages(comparison))]
+    best_legs = [row.leg for _, several in best for row in several]
     first = {comparison.task: comparison for comparison in reversed(found)}
     views = [
         comparison_view(comparison, number)
@@ -271,7 +272,8 @@ def context(legs: list[dict], table: pd.DataFrame, progress: Progress) -> dict:
         "callings": comparisons.callings(found),
         "made_of": comparisons.made_of(found),
         "best": best,
-        "best_legs": [row.leg for _, several in best for row in several],
+        "best_legs": best_legs,
+        "best_ceilings": results.ceilings(best_legs),
         "proofs": [
             (leg, [proof for proof in proved if proof.leg is leg])
             for leg in legs
@@ -365,11 +367,12 @@ def warned(legs: list[dict]) -> dict[str, list[dict]]:
 def comparison_view(comparison: comparisons.Comparison, number: int) -> dict:
     """A comparison with its charts, and what its table has no column for."""
     rows = [row.result for row in comparison.rows]
-    optional = ("accuracy", "peak_memory_mb", "first_step_seconds")
+    optional = ("accuracy", "peak_memory_mb", "first_step_seconds", "utilisation")
     return {
         "it": comparison,
         "full": results.is_full(comparison.work),
         "marks": facts.marks([row.leg for row in comparison.rows]),
+        "ceilings": results.ceilings([row.leg for row in comparison.rows]),
         "slowest": max((row.times for row in comparison.ranked), default=1),
         "empty": [name for name in optional if all(words.missing(row[name]) for row in rows)],
         "unranked_time": any(not words.missing(row.result["seconds_median"]) for row in comparison.others),

@@ -101,7 +101,7 @@ def row(leg: dict) -> dict:
         "evaluation_seconds": over_rounds(rounds, "evaluation"),
         "outer_seconds": middle(run["outer_seconds"] for run in rounds),
         "final_loss": math.nan if shortened.training(leg) else final_loss(rounds),
-        "utilisation": kernel_seconds(rounds) / epoch if epoch > 0 else math.nan,
+        "utilisation": utilisation(leg),
         "cores_used": cores_used(rounds),
         "energy_joules": middle(run.get("energy_joules") for run in rounds),
         "other_load_percent": max(known(run.get("other_load_percent") for run in leg["rounds"]), default=math.nan),
@@ -208,12 +208,27 @@ def final_loss(rounds: list[dict]) -> float:
     return statistics.median([means])
 
 
-def kernel_seconds(rounds: list[dict]) -> float:
-    """What the arithmetic of an epoch would take at the speed of a matrix product, the median over rounds.
+def utilisation(leg: dict) -> float:
+    """The share of its ceiling that a leg's median epoch reaches. That of a record is of its fastest call, by which it is judged."""
+    rounds = good_rounds(leg)
+    # What the arithmetic of an epoch would take at the speed of the ceiling.
+    kernels = middle(run["utilisation"] * min(planned_seconds(run)) for run in rounds if run["utilisation"] is not None)
+    epoch = statistics.median(epoch_seconds(leg))
+    return kernels / epoch if epoch > 0 else math.nan
 
-    The `utilisation` of a record is that of its fastest call, by which it is judged.
-    """
-    return middle(run["utilisation"] * min(planned_seconds(run)) for run in rounds if run["utilisation"] is not None)
+
+OLD_CEILINGS = {"cpu": "a matrix product in NumPy", "cuda": "cores and highest clock"}
+"""How the ceilings of a device came about before records said it."""
+
+
+def ceiling(run: dict) -> str:
+    """What a run's utilisation is a share of; empty where it has none."""
+    return "" if run["utilisation"] is None else run.get("ceiling") or OLD_CEILINGS.get(run["device"], "")
+
+
+def ceilings(legs: list[dict]) -> list[str]:
+    """What the utilisation of these legs is a share of, each once."""
+    return list(dict.fromkeys(filter(None, (ceiling(run) for leg in legs for run in good_rounds(leg)))))
 
 
 def cores_used(rounds: list[dict]) -> float:

@@ -1,4 +1,4 @@
-"""`python -m rosetta.worker JOB.json`: runs one leg once, in this process, and reports events."""
+"""`python -m rosetta.worker JOB.json`: runs one leg once, or a device's ceiling, in this process, and reports events."""
 
 import ctypes
 import os
@@ -11,6 +11,7 @@ import traceback
 STARTED = time.perf_counter()
 
 from .bridges import open_leg  # noqa: E402
+from .ceiling import ceiling  # noqa: E402
 from .job import Events, Unavailable, lacks_memory, read  # noqa: E402
 from .measure import measure  # noqa: E402
 from .proof import prove  # noqa: E402
@@ -57,17 +58,22 @@ def peak_memory():
         return 0
 
 
+def run(job, events):
+    """Proves or times a leg."""
+    leg = open_leg(job)
+    events.send("phase", phase="import", seconds=time.perf_counter() - STARTED)
+    {"measure": measure, "prove": prove}[job.verb](leg, job, events)
+    events.send("memory", bytes=peak_memory())
+    events.send("versions", versions=versions(leg, job))
+
+
 def main(path):
     job = read(path)
     die_with_parent(job.parent)
     events = Events(job.events)
     events.send("start", pid=os.getpid())
     try:
-        leg = open_leg(job)
-        events.send("phase", phase="import", seconds=time.perf_counter() - STARTED)
-        {"measure": measure, "prove": prove}[job.verb](leg, job, events)
-        events.send("memory", bytes=peak_memory())
-        events.send("versions", versions=versions(leg, job))
+        (ceiling if job.verb == "ceiling" else run)(job, events)
     except Unavailable as error:
         events.send("error", status="unavailable", reason=str(error))
         return 3
