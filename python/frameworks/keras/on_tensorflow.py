@@ -2,12 +2,13 @@
 
 from contextlib import nullcontext
 
-import numpy as np
 import tensorflow as tf
 from keras.optimizers import Adam  # noqa: F401
 
 # TensorFlow convolves in no other order on a CPU, and chooses a GPU's by itself.
 DATA_FORMAT = "channels_last"
+
+STEPS_PER_EXECUTION = {"cpu": 1, "cuda": 1}
 
 
 def configure(task):
@@ -49,8 +50,8 @@ def steps(model):
     model.training_step, model.inference_step = step, forward
 
 
-def batches(order, size):
-    return tf.unstack(tf.constant(np.reshape(order, (-1, size))))
+def on_device(positions):
+    return [tf.constant(rows) for rows in positions]
 
 
 def training(model):

@@ -1,8 +1,12 @@
-"""The loop over time of tinygrad's GRU: one compiled step forward and one backward, replayed for every token."""
+"""The loop over time of tinygrad's GRU: one compiled piece forward and one backward, replayed until all tokens are done."""
 
 from tinygrad import Context, Tensor, TinyJit, UOp
 
 LENGTH = 150
+
+# For speed: how many tokens a piece takes. Python needs longer for a replay than a GPU for a token, and each further token of a
+# piece is compiled anew, because its number stands in its kernels.
+TOKENS = {"cpu": 1, "cuda": 5}
 
 
 class Tape:
@@ -17,6 +21,7 @@ class Tape:
 def compile_parts(model):
     """Each part runs as it is the first time, is captured the second, and replayed from the third on."""
     gru, tape, optimizer = model.gru, Tape(model.task.batch, model.gru.units), model.optimizer
+    tokens_of_piece = range(TOKENS[model.task.device])
     # A one-hot product over the whole vocabulary is how tinygrad sums an embedding's gradient, unless it is told to add
     # up in place: it can do that on a CPU, and on AMD's GPUs.
     in_place = Context(USE_ATOMICS=int(model.task.device == "cpu"))
@@ -26,40 +31,48 @@ def compile_parts(model):
             return gru.from_input(model.embedding(tokens.T))
 
     @TinyJit
-    def take(x, y, batch):
-        return x[batch].realize(), y[batch].realize()
+    def take(x, y, positions, s):
+        batch = positions[s]
+        tokens, labels = x[batch].realize(), y[batch].realize()
+        tape.i.assign(project(tokens)).realize()
+        return tokens, labels
 
     @TinyJit
     def start(tokens):
         tape.i.assign(project(tokens)).realize()
 
     @TinyJit
-    def forward(t):
-        h = tape.h[t]
-        k = gru.from_past(h).contiguous()
-        after = gru.cell(tape.i[t], k, h)
-        Tensor.realize(tape.k[t : t + 1].assign(k.unsqueeze(0)), tape.h[t + 1 : t + 2].assign(after.unsqueeze(0)))
+    def forward(piece):
+        for token in tokens_of_piece:
+            t = piece * len(tokens_of_piece) + token
+            h = tape.h[t]
+            k = gru.from_past(h).contiguous()
+            after = gru.cell(tape.i[t], k, h)
+            Tensor.realize(tape.k[t : t + 1].assign(k.unsqueeze(0)), tape.h[t + 1 : t + 2].assign(after.unsqueeze(0)))
 
     @TinyJit
     def scores():
         return model.dense(tape.h[LENGTH]).realize()
 
     @TinyJit
-    def turn(y):
+    def turn(y, losses, s):
         last = tape.h[LENGTH].contiguous()
         loss = model.dense(last).cross_entropy(y)
         model.dense.weight.grad, model.dense.bias.grad, dh = loss.gradient(model.dense.weight, model.dense.bias, last)
-        return loss.realize(tape.dh.assign(dh), model.dense.weight.grad, model.dense.bias.grad)
+        written = losses[s : s + 1].assign(loss.reshape(1))
+        Tensor.realize(written, tape.dh.assign(dh), model.dense.weight.grad, model.dense.bias.grad)
 
     @TinyJit
-    def backward(t):
-        i, k, h = (tensor[t].contiguous() for tensor in (tape.i, tape.k, tape.h))
-        di, dk, dh = gru.cell(i, k, h).gradient(i, k, h, gradient=tape.dh)
-        Tensor.realize(
-            tape.di[t : t + 1].assign(di.unsqueeze(0)),
-            tape.dk[t : t + 1].assign(dk.unsqueeze(0)),
-            tape.dh.assign((dh + dk @ gru.weight_hh).contiguous()),
-        )
+    def backward(piece):
+        for token in reversed(tokens_of_piece):
+            t = piece * len(tokens_of_piece) + token
+            i, k, h = (tensor[t].contiguous() for tensor in (tape.i, tape.k, tape.h))
+            di, dk, dh = gru.cell(i, k, h).gradient(i, k, h, gradient=tape.dh)
+            Tensor.realize(
+                tape.di[t : t + 1].assign(di.unsqueeze(0)),
+                tape.dk[t : t + 1].assign(dk.unsqueeze(0)),
+                tape.dh.assign((dh + dk @ gru.weight_hh).contiguous()),
+            )
 
     @TinyJit
     @Context(TRAINING=1)
@@ -72,24 +85,23 @@ def compile_parts(model):
             weight.grad = gradient
         Tensor.realize(*optimizer.schedule_step())
 
-    # The step number is a variable of the kernels: one compiled step serves all.
-    steps = [UOp.variable("t", 0, LENGTH - 1).bind(t) for t in range(LENGTH)]
+    # A piece's number is a variable of the kernels: one compiled piece serves all.
+    count = LENGTH // len(tokens_of_piece)
+    pieces = [UOp.variable("piece", 0, count - 1).bind(piece) for piece in range(count)]
 
-    def train_batch(x, y, batch):
-        tokens, labels = take(x, y, batch)
-        start(tokens)
-        for t in steps:
-            forward(t)
-        loss = turn(labels)
-        for t in reversed(steps):
-            backward(t)
+    def train_batch(x, y, positions, losses, s):
+        tokens, labels = take(x, y, positions, s)
+        for piece in pieces:
+            forward(piece)
+        turn(labels, losses, s)
+        for piece in reversed(pieces):
+            backward(piece)
         update(tokens)
-        return loss
 
     def predict_batch(tokens):
         start(tokens)
-        for t in steps:
-            forward(t)
+        for piece in pieces:
+            forward(piece)
         return scores()
 
     model.train_batch, model.predict_batch = train_batch, predict_batch

@@ -49,6 +49,29 @@ def put(tensors, arrays):
     Tensor.realize(*tensors)
 
 
+class Schedule:
+    """For speed: the positions and the losses of a whole call of `train`, in buffers that the steps read and write.
+
+    A step then is one replay, and all that Python gives it is its number.
+    """
+
+    def __init__(self, task):
+        self.task, self.samples = task, 0
+
+    def of(self, order, samples):
+        """The positions [steps, batch] on the device, room for the losses, and the numbers of the steps."""
+        rows = order.astype(np.int32).reshape(-1, self.task.batch)
+        if samples != self.samples:
+            most = samples // self.task.batch
+            self.samples, self.losses = samples, Tensor.zeros(most, dtype=DTYPES[self.task.precision]).contiguous()
+            self.positions = Tensor.zeros(most, self.task.batch, dtype="int32").contiguous()
+            self.steps = [UOp.variable("t", 0, max(most - 1, 1)).bind(t) for t in range(most)]
+        filled = np.zeros(self.positions.shape, np.int32)
+        filled[: len(rows)] = rows
+        put([self.positions, self.losses], [filled, np.zeros(self.losses.shape)])
+        return self.positions, self.losses, self.steps[: len(rows)]
+
+
 def parts(x, size):
     """Batches of `x`, each copied: what TinyJit replays wants a buffer of its own.
 
