@@ -33,15 +33,18 @@ def steps(model):
         scores, others = model.stateless_call(weights, others, x, training=True)
         return model.loss(y, scores), others
 
-    @partial(jax.jit, donate_argnums=0)
-    def step(state, x, y, batch):
-        if batch.ndim == 2:  # several batches: the same step, in a loop on the device
-            return jax.lax.scan(lambda state, row: step(state, x, y, row), state, batch)
+    def update(state, x, y, batch):
         weights, others, moments = state
         gradient = jax.value_and_grad(loss, has_aux=True)
         (value, others), gradients = gradient(weights, others, x[batch], y[batch])
         weights, moments = model.optimizer.stateless_apply(moments, gradients, weights)
         return (weights, others, moments), value
+
+    @partial(jax.jit, donate_argnums=0)
+    def step(state, x, y, batch):
+        if batch.ndim == 1:
+            return update(state, x, y, batch)
+        return jax.lax.scan(lambda state, row: update(state, x, y, row), state, batch)  # several batches
 
     @jax.jit
     def forward(weights, others, x):
