@@ -1,6 +1,7 @@
 """The loop over time of tinygrad's GRU: one compiled piece forward and one backward, replayed until all tokens are done."""
 
-from tinygrad import Context, Tensor, TinyJit, UOp
+from tinygrad import Context, Tensor, TinyJit, UOp, dtypes
+from tinygrad.uop.ops import AxisType, KernelInfo, Ops
 
 LENGTH = 150
 
@@ -10,36 +11,52 @@ TOKENS = {"cpu": 1, "cuda": 5}
 
 
 class Tape:
-    """What the steps read and write, time first: the products of input and past, the states, and their gradients."""
+    """What the steps read and write, time first: embedded tokens, products of input and past, states, and gradients."""
 
-    def __init__(self, batch, units):
+    def __init__(self, batch, inputs, units):
+        self.e = Tensor.zeros(LENGTH, batch, inputs).contiguous()
         self.i, self.k, self.di, self.dk = (Tensor.zeros(LENGTH, batch, 3 * units).contiguous() for _ in range(4))
         self.h, self.dh = Tensor.zeros(LENGTH + 1, batch, units).contiguous(), Tensor.zeros(batch, units).contiguous()
-        Tensor.realize(self.i, self.k, self.di, self.dk, self.h, self.dh)
+        Tensor.realize(self.e, self.i, self.k, self.di, self.dk, self.h, self.dh)
+
+
+# An embedding's gradient, row by row in place. tinygrad's own is a one-hot product over the whole vocabulary on CUDA: it adds
+# up in place on a CPU and on AMD's GPUs alone.
+ADD = {"cpu": "__atomic_fetch_add({0}, {1}, __ATOMIC_RELAXED);", "cuda": "atomicAdd({0}, {1});"}
+
+
+def summed_by_token(rows, tokens, vocabulary, device):
+    """The rows [n, units] of each of the vocabulary's tokens, added up."""
+
+    def kernel(total, rows, tokens):
+        row = UOp.range(rows.shape[0], 0)
+        unit = UOp.range(rows.shape[1], 1, AxisType.LOCAL if device == "cuda" else AxisType.WEAK)
+        target = total.index(tokens[row].cast(dtypes.weakint), unit)
+        added = UOp(Ops.CUSTOM, src=(target, rows[row, unit].load()), arg=ADD[device])
+        return added.end(row, unit).sink(arg=KernelInfo(name="summed_by_token", opts_to_apply=()))
+
+    total = Tensor.zeros(vocabulary, rows.shape[1], dtype=rows.dtype).contiguous()
+    return total.custom_kernel(rows.contiguous(), tokens.contiguous(), fxn=kernel)[0]
 
 
 def compile_parts(model):
     """Each part runs as it is the first time, is captured the second, and replayed from the third on."""
-    gru, tape, optimizer = model.gru, Tape(model.task.batch, model.gru.units), model.optimizer
+    gru, optimizer, embedding = model.gru, model.optimizer, model.embedding.weight
+    tape = Tape(model.task.batch, embedding.shape[1], gru.units)
     tokens_of_piece = range(TOKENS[model.task.device])
-    # A one-hot product over the whole vocabulary is how tinygrad sums an embedding's gradient, unless it is told to add
-    # up in place: it can do that on a CPU, and on AMD's GPUs.
-    in_place = Context(USE_ATOMICS=int(model.task.device == "cpu"))
 
-    def project(tokens):
-        with in_place:
-            return gru.from_input(model.embedding(tokens.T))
+    def embed(tokens):
+        tape.e.assign(model.embedding(tokens.T)).realize()
+        tape.i.assign(gru.from_input(tape.e)).realize()
 
     @TinyJit
     def take(x, y, positions, s):
         batch = positions[s]
         tokens, labels = x[batch].realize(), y[batch].realize()
-        tape.i.assign(project(tokens)).realize()
+        embed(tokens)
         return tokens, labels
 
-    @TinyJit
-    def start(tokens):
-        tape.i.assign(project(tokens)).realize()
+    start = TinyJit(embed)
 
     @TinyJit
     def forward(piece):
@@ -77,8 +94,10 @@ def compile_parts(model):
     @TinyJit
     @Context(TRAINING=1)
     def update(tokens):
-        inputs = [model.embedding.weight, gru.weight_ih, gru.bias_ih]
-        for weight, gradient in zip(inputs, project(tokens).gradient(*inputs, gradient=tape.di)):
+        inputs = [gru.weight_ih, gru.bias_ih]
+        de, *gradients = gru.from_input(tape.e).gradient(tape.e, *inputs, gradient=tape.di)
+        embedding.grad = summed_by_token(de.flatten(0, 1), tokens.T.flatten(), embedding.shape[0], model.task.device)
+        for weight, gradient in zip(inputs, gradients):
             weight.grad = gradient
         past = [gru.weight_hh, gru.bias_hh]
         for weight, gradient in zip(past, gru.from_past(tape.h[:LENGTH]).gradient(*past, gradient=tape.dk)):

@@ -2,12 +2,11 @@
 
 import ctypes
 import os
-from copy import copy
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from tinygrad import Device, Tensor, UOp, dtypes, nn
+from tinygrad import Device, Tensor, UOp, dtypes
 from tinygrad.helpers import ALLOW_TF32, DEFAULT_FLOAT, DEV
 
 DTYPES = {"fp64": dtypes.float64, "fp32": dtypes.float32, "tf32": dtypes.float32}
@@ -20,9 +19,6 @@ def setup(task):
         find_nvrtc()
     # The type of new weights, of the optimizer's rate and of dropout's random numbers.
     DEFAULT_FLOAT.value = DTYPES[task.precision].name
-    # The kernel that adds up an embedding's gradient says float32 whatever the weights are (`nn._embedding_bwd`).
-    nn.dtypes = copy(dtypes)
-    nn.dtypes.float = DTYPES[task.precision]
     # Whether kernels for CUDA may use tensor cores for float32, whatever the variable in the user's environment says.
     ALLOW_TF32.value = int(task.precision == "tf32")
     Tensor.manual_seed(task.seed)
