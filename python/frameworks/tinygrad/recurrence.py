@@ -16,8 +16,9 @@ class Tape:
     def __init__(self, batch, inputs, units):
         self.e = Tensor.zeros(LENGTH, batch, inputs).contiguous()
         self.i, self.k, self.di, self.dk = (Tensor.zeros(LENGTH, batch, 3 * units).contiguous() for _ in range(4))
-        self.h, self.dh = Tensor.zeros(LENGTH + 1, batch, units).contiguous(), Tensor.zeros(batch, units).contiguous()
-        Tensor.realize(self.e, self.i, self.k, self.di, self.dk, self.h, self.dh)
+        self.h = Tensor.zeros(LENGTH + 1, batch, units).contiguous()
+        self.now, self.dh = (Tensor.zeros(batch, units).contiguous() for _ in range(2))
+        Tensor.realize(self.e, self.i, self.k, self.di, self.dk, self.h, self.now, self.dh)
 
 
 # An embedding's gradient, row by row in place. tinygrad's own is a one-hot product over the whole vocabulary on CUDA: it adds
@@ -48,6 +49,7 @@ def compile_parts(model):
     def embed(tokens):
         tape.e.assign(model.embedding(tokens.T)).realize()
         tape.i.assign(gru.from_input(tape.e)).realize()
+        tape.now.assign(tape.h[0]).realize()
 
     @TinyJit
     def take(x, y, positions, s):
@@ -58,14 +60,15 @@ def compile_parts(model):
 
     start = TinyJit(embed)
 
+    # Each result is realized by itself, straight to its place on the tape. A kernel that reads what another is about to
+    # overwrite would go by a buffer of its own and a copy; the last state lies apart for that reason, too.
     @TinyJit
     def forward(piece):
         for token in tokens_of_piece:
             t = piece * len(tokens_of_piece) + token
-            h = tape.h[t]
-            k = gru.from_past(h).contiguous()
-            after = gru.cell(tape.i[t], k, h)
-            Tensor.realize(tape.k[t : t + 1].assign(k.unsqueeze(0)), tape.h[t + 1 : t + 2].assign(after.unsqueeze(0)))
+            tape.k[t : t + 1].assign(gru.from_past(tape.now).unsqueeze(0)).realize()
+            tape.h[t + 1 : t + 2].assign(gru.cell(tape.i[t], tape.k[t], tape.now).unsqueeze(0)).realize()
+            tape.now.assign(tape.h[t + 1]).realize()
 
     @TinyJit
     def scores():
@@ -83,13 +86,11 @@ def compile_parts(model):
     def backward(piece):
         for token in reversed(tokens_of_piece):
             t = piece * len(tokens_of_piece) + token
-            i, k, h = (tensor[t].contiguous() for tensor in (tape.i, tape.k, tape.h))
+            i, k, h = tape.i[t], tape.k[t], tape.h[t]
             di, dk, dh = gru.cell(i, k, h).gradient(i, k, h, gradient=tape.dh)
-            Tensor.realize(
-                tape.di[t : t + 1].assign(di.unsqueeze(0)),
-                tape.dk[t : t + 1].assign(dk.unsqueeze(0)),
-                tape.dh.assign((dh + dk @ gru.weight_hh).contiguous()),
-            )
+            tape.di[t : t + 1].assign(di.unsqueeze(0)).realize()
+            tape.dk[t : t + 1].assign(dk.unsqueeze(0)).realize()
+            tape.dh.assign((dh + tape.dk[t] @ gru.weight_hh).contiguous()).realize()
 
     @TinyJit
     @Context(TRAINING=1)
