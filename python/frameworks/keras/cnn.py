@@ -2,7 +2,18 @@
 
 import keras
 from keras import layers
-from setup import backend, exact, forget, picture, predict, put, setup, synchronize  # noqa: F401
+from setup import (  # noqa: F401
+    backend,
+    batches,
+    exact,
+    forget,
+    picture,
+    predict,
+    put,
+    setup,
+    steps_per_execution,
+    synchronize,
+)
 
 # Setup: a convolution's kernel is HWIO, a dense one [in, out], and Flatten sees H, W, C, whatever the order of the pictures.
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "dense1", "dense2")
@@ -66,7 +77,7 @@ def place(model, array):
 # Train
 def train(model, x, y, order):
     with backend.training(model) as step:
-        losses = [step(x, y, batch) for batch in backend.batches(order, model.task.batch)]
+        losses = [step(x, y, batch) for batch in batches(model, order)]
     return backend.collect(losses)
 
 

@@ -12,6 +12,10 @@ MATMUL = {"fp64": "highest", "fp32": "highest", "tf32": "tensorfloat32", "bf16":
 # XLA chooses a GPU's order by itself.
 DATA_FORMAT = "channels_last"
 
+# For speed: a GPU is done with a step of these networks before Python has started the next. On a CPU a step is long, and
+# XLA computes convolutions more slowly inside a loop.
+STEPS_PER_EXECUTION = {"cpu": 1, "cuda": 10}
+
 
 def configure(task):
     jax.config.update("jax_platforms", task.device)  # without it, JAX computes on what it finds
@@ -29,13 +33,18 @@ def steps(model):
         scores, others = model.stateless_call(weights, others, x, training=True)
         return model.loss(y, scores), others
 
-    @partial(jax.jit, donate_argnums=0)
-    def step(state, x, y, batch):
+    def update(state, x, y, batch):
         weights, others, moments = state
         gradient = jax.value_and_grad(loss, has_aux=True)
         (value, others), gradients = gradient(weights, others, x[batch], y[batch])
         weights, moments = model.optimizer.stateless_apply(moments, gradients, weights)
-        return value, (weights, others, moments)
+        return (weights, others, moments), value
+
+    @partial(jax.jit, donate_argnums=0)
+    def step(state, x, y, batch):
+        if batch.ndim == 1:
+            return update(state, x, y, batch)
+        return jax.lax.scan(lambda state, row: update(state, x, y, row), state, batch)  # several batches
 
     @jax.jit
     def forward(weights, others, x):
@@ -49,8 +58,8 @@ def values(*groups):
     return tuple([variable.value for variable in group] for group in groups)
 
 
-def batches(order, size):
-    return np.reshape(order, (-1, size))
+def on_device(positions):
+    return jax.device_put(positions)
 
 
 @contextmanager
@@ -60,7 +69,7 @@ def training(model):
 
     def step(x, y, batch):
         nonlocal state
-        loss, state = model.training_step(state, x, y, batch)
+        state, loss = model.training_step(state, x, y, batch)
         return loss
 
     yield step
@@ -70,7 +79,8 @@ def training(model):
 
 
 def collect(losses):
-    return losses
+    # Of single batches and of blocks: a list of them is no array.
+    return np.concatenate([np.atleast_1d(loss) for loss in jax.device_get(losses)])
 
 
 def synchronize(model):

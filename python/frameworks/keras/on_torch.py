@@ -2,6 +2,8 @@
 
 from contextlib import nullcontext
 
+import keras
+import numpy as np
 import torch
 from keras.src.backend.common import global_state
 from keras.src.backend.torch.core import get_device
@@ -11,6 +13,9 @@ from keras.src.backend.torch.optimizers.torch_adam import Adam  # noqa: F401
 
 # PyTorch's order. With Keras's channels last it would copy the input of every convolution to channels first and back.
 DATA_FORMAT = "channels_first"
+
+# Steps are launched one by one.
+STEPS_PER_EXECUTION = {"cpu": 1, "cuda": 1}
 
 
 def configure(task):
@@ -30,12 +35,24 @@ def put(array):
 
 def steps(model):
     weights = model.trainable_variables
+    if model.task.trained:
+        # For speed: a number that Keras makes a tensor is copied to the GPU, and the copy waits for all that is queued there.
+        # Keras's mean would so copy the count of losses, its optimizers the count of steps, the betas and more: the mean is
+        # PyTorch's below, and the optimizer's numbers stay on the CPU, from where kernels take them as arguments.
+        model.loss.reduction = None
+        count = model.optimizer.iterations.value
+        count.data = count.data.cpu()
+        if (
+            model.task.optimizer == "adam"
+        ):  # epsilon alone is no argument of a kernel's: once on the GPU, it stays there
+            model.optimizer.epsilon = keras.ops.convert_to_tensor(model.task.epsilon)
 
     def step(x, y, batch):
         model.zero_grad()
-        loss = model.loss(y[batch], model(x[batch], training=True))
+        loss = model.loss(y[batch], model(x[batch], training=True)).mean()
         loss.backward()
-        model.optimizer.apply([weight.value.grad for weight in weights], weights)
+        with keras.device("cpu"):
+            model.optimizer.apply([weight.value.grad for weight in weights], weights)
         return loss.detach()
 
     @torch.inference_mode()
@@ -45,8 +62,8 @@ def steps(model):
     model.training_step, model.inference_step = step, forward
 
 
-def batches(order, size):
-    return torch.as_tensor(order, device=get_device()).split(size)
+def on_device(positions):
+    return torch.as_tensor(np.stack(positions), device=get_device()).unbind()
 
 
 def training(model):

@@ -3,7 +3,17 @@
 import keras
 import numpy as np
 from keras import layers, ops
-from setup import backend, exact, forget, predict, put, setup, synchronize  # noqa: F401
+from setup import (  # noqa: F401
+    backend,
+    batches,
+    exact,
+    forget,
+    predict,
+    put,
+    setup,
+    steps_per_execution,
+    synchronize,
+)
 
 # Setup: `reset_after=True`, the default, is the canonical form with two biases, kept as one array [2, 3H]. The gates
 # stand in the order z, r, h; kernels are [in, 3H].
@@ -77,7 +87,7 @@ def place(model, array):
 # Train
 def train(model, x, y, order):
     with backend.training(model) as step:
-        losses = [step(x, y, batch) for batch in backend.batches(order, model.task.batch)]
+        losses = [step(x, y, batch) for batch in batches(model, order)]
     return backend.collect(losses)
 
 

@@ -1,7 +1,7 @@
 """What the three Keras legs share: precision, and the step of the backend that KERAS_BACKEND names.
 
 The network, its weights and its optimizer are written once, in Keras. What a step is differs by backend: on_tensorflow.py,
-on_jax.py and on_torch.py hold the same seven functions, because `Model.train_on_batch` reads its loss back after every step.
+on_jax.py and on_torch.py hold the same functions, because `Model.train_on_batch` reads its loss back after every step.
 """
 
 import importlib
@@ -46,6 +46,18 @@ def put(array):
     if array.ndim == 4 and CHANNELS == -1:
         array = np.ascontiguousarray(array.transpose(0, 2, 3, 1))
     return backend.put(array.astype(keras.config.floatx()) if array.dtype.kind == "f" else array)
+
+
+def steps_per_execution(model):
+    """How many batches of `train` the backend hands to the device as one program: Keras's own word for it."""
+    return backend.STEPS_PER_EXECUTION[model.task.device]
+
+
+def batches(model, order):
+    """The positions of each batch, on the device; of whole blocks [steps, batch] first where several steps are one program."""
+    rows, steps = np.reshape(order, (-1, model.task.batch)), steps_per_execution(model)
+    whole = len(rows) // steps * steps if steps > 1 else 0
+    return backend.on_device([*rows[:whole].reshape(-1, steps, model.task.batch), *rows[whole:]])
 
 
 def forget(optimizer):

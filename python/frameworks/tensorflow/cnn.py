@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 import tensorflow as tf
-from setup import batches, predict, setup, synchronize  # noqa: F401
+from setup import batches, joined, looped, predict, setup, steps_per_execution, synchronize  # noqa: F401
 
 # Setup: pictures are NHWC, the only order of TensorFlow's convolutions on a CPU (on a GPU it chooses by itself);
 # kernels are HWIO, and so the flattened features are H, W, C. For the dense layers, [out, in] is our own choice.
@@ -46,7 +46,7 @@ def build(task, weights):
     model = CNN(task, weights)
     # XLA pays for convolutions on a GPU only.
     compiled = partial(tf.function, jit_compile=task.device == "cuda")
-    model.step = compiled(partial(step, model))
+    model.step = looped(compiled(partial(step, model)), model.dtype)
     model.predict_batch = compiled(partial(model.scores, training=False))
     return model
 
@@ -91,7 +91,7 @@ def step(model, x, y, batch):
 
 
 def train(model, x, y, order):
-    return [model.step(x, y, batch) for batch in batches(model, order)]
+    return joined([model.step(x, y, batch) for batch in batches(model, order)])
 
 
 # Predict: as for every TensorFlow leg, in setup.py.

@@ -3,7 +3,7 @@
 from functools import partial
 
 import tensorflow as tf
-from setup import batches, predict, setup, synchronize  # noqa: F401
+from setup import batches, joined, looped, predict, setup, steps_per_execution, synchronize  # noqa: F401
 
 
 # Setup: TensorFlow itself has no GRU but cuDNN's operation, for NVIDIA GPUs; its packed parameters are the canonical arrays
@@ -58,7 +58,7 @@ def build(task, weights):
     model = RNN(task, weights)
     # XLA cannot compile cuDNN's operation.
     compiled = partial(tf.function, jit_compile=task.device == "cpu")
-    model.step = compiled(partial(step, model))
+    model.step = looped(compiled(partial(step, model)), model.dtype)
     model.predict_batch = compiled(model.scores)
     return model
 
@@ -112,7 +112,7 @@ def step(model, x, y, batch):
 
 
 def train(model, x, y, order):
-    return [model.step(x, y, batch) for batch in batches(model, order)]
+    return joined([model.step(x, y, batch) for batch in batches(model, order)])
 
 
 # Predict: as for every TensorFlow leg, in setup.py.

@@ -1,7 +1,7 @@
 """tinygrad: the CNN on CIFAR-10."""
 
 import numpy as np
-from setup import DTYPES, parts, put, setup, synchronize  # noqa: F401
+from setup import DTYPES, Schedule, parts, put, setup, synchronize  # noqa: F401
 from tinygrad import Context, Tensor, TinyJit, nn
 
 
@@ -39,7 +39,7 @@ def build(task, weights):
     # The momentum is float32 whatever the weights are.
     model.optimizer.b = [Tensor.zeros(w.shape, dtype=w.dtype).contiguous() for w in model.optimizer.params]
     load(model, weights)
-    model.step = captured_step(model)
+    model.schedule, model.step = Schedule(task), captured_step(model)
     model.scores = TinyJit(lambda x: model(x).realize())
     return model
 
@@ -60,20 +60,20 @@ def captured_step(model):
     # Run as it is the first time, captured the second, replayed from the third on, in the same buffers.
     @TinyJit
     @Context(TRAINING=1)
-    def step(x, y, batch):
+    def step(x, y, positions, losses, t):
         model.optimizer.zero_grad()
+        batch = positions[t]
         loss = model(x[batch]).cross_entropy(y[batch]).backward()
-        return loss.realize(*model.optimizer.schedule_step())
+        Tensor.realize(losses[t : t + 1].assign(loss.reshape(1)), *model.optimizer.schedule_step())
 
     return step
 
 
 def train(model, x, y, order):
-    losses = []
-    for batch in order.astype(np.int32).reshape(-1, model.task.batch):
-        # The next replay overwrites what this one returns.
-        losses.append(model.step(x, y, Tensor(batch)).clone().realize())
-    return Tensor.stack(*losses).numpy()
+    positions, losses, steps = model.schedule.of(order, len(x))
+    for t in steps:
+        model.step(x, y, positions, losses, t)
+    return losses.numpy()[: len(steps)]
 
 
 # Predict

@@ -1,13 +1,13 @@
 """tinygrad: the GRU on IMDB.
 
 tinygrad has no GRU layer, and as one graph five of its 150 steps already compile longer than this whole leg. So time is
-unrolled by hand: one compiled step forward and one backward, replayed for every token. Autograd gives the gradients
+unrolled by hand: one compiled piece forward and one backward, replayed until all tokens are done. Autograd gives the gradients
 within a step, the loop (recurrence.py) carries them on, and what does not depend on the past is one large product outside of it.
 """
 
 import numpy as np
 from recurrence import compile_parts
-from setup import DTYPES, parts, put, setup, synchronize  # noqa: F401
+from setup import DTYPES, Schedule, parts, put, setup, synchronize  # noqa: F401
 from tinygrad import Tensor, nn
 
 
@@ -43,7 +43,7 @@ def build(task, weights):
     setup(task)
     model = RNN()
     model.task = task
-    model.state = nn.state.get_state_dict(model)
+    model.state, model.schedule = nn.state.get_state_dict(model), Schedule(task)
     # Epsilon sits where it does in PyTorch. Both moments are float32 whatever the weights are, and so are the powers
     # of beta: in fp64 everything has to be float64.
     model.optimizer = nn.optim.Adam(
@@ -74,11 +74,10 @@ def place(model, array):
 
 # Train
 def train(model, x, y, order):
-    losses = []
-    for batch in order.astype(np.int32).reshape(-1, model.task.batch):
-        # The next replay overwrites what this one returns.
-        losses.append(model.train_batch(x, y, Tensor(batch)).clone().realize())
-    return Tensor.stack(*losses).numpy()
+    positions, losses, steps = model.schedule.of(order, len(x))
+    for t in steps:
+        model.train_batch(x, y, positions, losses, t)
+    return losses.numpy()[: len(steps)]
 
 
 # Predict

@@ -2,12 +2,11 @@
 
 import ctypes
 import os
-from copy import copy
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from tinygrad import Device, Tensor, UOp, dtypes, nn
+from tinygrad import Device, Tensor, UOp, dtypes
 from tinygrad.helpers import ALLOW_TF32, DEFAULT_FLOAT, DEV
 
 DTYPES = {"fp64": dtypes.float64, "fp32": dtypes.float32, "tf32": dtypes.float32}
@@ -20,9 +19,6 @@ def setup(task):
         find_nvrtc()
     # The type of new weights, of the optimizer's rate and of dropout's random numbers.
     DEFAULT_FLOAT.value = DTYPES[task.precision].name
-    # The kernel that adds up an embedding's gradient says float32 whatever the weights are (`nn._embedding_bwd`).
-    nn.dtypes = copy(dtypes)
-    nn.dtypes.float = DTYPES[task.precision]
     # Whether kernels for CUDA may use tensor cores for float32, whatever the variable in the user's environment says.
     ALLOW_TF32.value = int(task.precision == "tf32")
     Tensor.manual_seed(task.seed)
@@ -47,6 +43,29 @@ def put(tensors, arrays):
     for tensor, array in zip(tensors, arrays):
         tensor.assign(Tensor(np.array(array), dtype=tensor.dtype))
     Tensor.realize(*tensors)
+
+
+class Schedule:
+    """For speed: the positions and the losses of a whole call of `train`, in buffers that the steps read and write.
+
+    A step then is one replay, and all that Python gives it is its number.
+    """
+
+    def __init__(self, task):
+        self.task, self.samples = task, 0
+
+    def of(self, order, samples):
+        """The positions [steps, batch] on the device, room for the losses, and the numbers of the steps."""
+        rows = order.astype(np.int32).reshape(-1, self.task.batch)
+        if samples != self.samples:
+            most = samples // self.task.batch
+            self.samples, self.losses = samples, Tensor.zeros(most, dtype=DTYPES[self.task.precision]).contiguous()
+            self.positions = Tensor.zeros(most, self.task.batch, dtype="int32").contiguous()
+            self.steps = [UOp.variable("t", 0, max(most - 1, 1)).bind(t) for t in range(most)]
+        filled = np.zeros(self.positions.shape, np.int32)
+        filled[: len(rows)] = rows
+        put([self.positions, self.losses], [filled, np.zeros(self.losses.shape)])
+        return self.positions, self.losses, self.steps[: len(rows)]
 
 
 def parts(x, size):
