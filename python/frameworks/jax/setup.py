@@ -38,9 +38,12 @@ def widened(array, shape):
     return np.pad(array, [(0, size - own) for size, own in zip(shape, array.shape)])
 
 
+STEPS_PER_EXECUTION = {"cpu": 1, "cuda": 10}
+"""Batches that one compiled call takes. On a GPU, one call for each batch leaves the device waiting for Python; a CPU's are long."""
+
+
 def steps_per_execution(model):
-    """Batches that one compiled call takes. On a GPU, one call for each batch leaves the device waiting for Python; a CPU's are long."""
-    return 10 if model.task.device == "cuda" else 1
+    return STEPS_PER_EXECUTION[model.task.device]
 
 
 def blocks(model, order):
