@@ -42,9 +42,8 @@ def steps(model):
         model.loss.reduction = None
         count = model.optimizer.iterations.value
         count.data = count.data.cpu()
-        if (
-            model.task.optimizer == "adam"
-        ):  # epsilon alone is no argument of a kernel's: once on the GPU, it stays there
+        if model.task.optimizer == "adam":
+            # Epsilon alone is no argument of a kernel's: once on the GPU, it stays there.
             model.optimizer.epsilon = keras.ops.convert_to_tensor(model.task.epsilon)
 
     def step(x, y, batch):

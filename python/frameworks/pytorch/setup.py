@@ -83,9 +83,8 @@ def replayed(function, task, *inputs):
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        for _ in range(
-            3
-        ):  # what is made at the first use (the optimizer's state, plans of kernels) is no part of the graph
+        # What is made at the first use (the optimizer's state, plans of kernels) is no part of the graph.
+        for _ in range(3):
             function(*inputs)
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
