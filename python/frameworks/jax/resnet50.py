@@ -64,9 +64,8 @@ def stage(width_in, width, blocks, stride, options):
 # Build
 def build(task, weights):
     model = setup(task)
-    if (
-        task.precision == "bf16"
-    ):  # nothing is trained: weights and pictures are cast here, once, instead of in every pass
+    if task.precision == "bf16":
+        # Nothing is trained: weights and pictures are cast here, once, instead of in every pass.
         model.weights = jnp.bfloat16
         model.kind = {"param_dtype": jnp.bfloat16, "dtype": jnp.bfloat16}
     # Shapes alone: to draw initial weights, JAX would compile a program for each layer.
